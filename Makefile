@@ -1,0 +1,85 @@
+# The one door. `make help` lists what it opens.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip --disable-pip-version-check --quiet
+PROTOS := $(wildcard protos/enginehouse/v1/*.proto)
+BUF_MAIN ?= .git\#branch=main
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Enginehouse needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=.")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt hatch_build.py $(PROTOS)
+	@echo "installing Enginehouse with the local servers and engines into $(VENV)"
+	$(PIP) install --editable '.[local,demo]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "installing what the tests need"
+	$(PIP) install --editable '.[local,demo,dev]'
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.installed ## Create .venv and install everything the mesh needs
+
+.PHONY: demo
+demo: $(VENV)/.installed ## Start the whole mesh, take the tour, stop it
+	$(BIN)/enginehouse demo --with-mesh
+
+.PHONY: up
+up: $(VENV)/.installed ## Start the whole mesh and stay up
+	$(BIN)/enginehouse up
+
+.PHONY: proto
+proto: $(VENV)/.installed-dev ## Generate the protobuf code again
+	$(BIN)/python hatch_build.py
+
+.PHONY: proto-lint
+proto-lint: $(VENV)/.installed-dev ## buf lint, and buf breaking against the main branch
+	@mkdir -p build/googleapis
+	@ln -sfn "$$($(BIN)/python -c 'import hatch_build; print(hatch_build.googleapis_root())')/google" build/googleapis/google
+	$(BIN)/buf lint
+	@if git rev-parse --verify --quiet main >/dev/null && git cat-file -e main:buf.yaml 2>/dev/null; then \
+	  rm -rf build/main && mkdir -p build/main && git archive main buf.yaml protos | tar -x -C build/main && \
+	  mkdir -p build/main/build && ln -sfn "$(CURDIR)/build/googleapis" build/main/build/googleapis && \
+	  $(BIN)/buf breaking --against build/main && echo "buf breaking: no incompatible change against main"; \
+	else echo "buf breaking: there is no main branch here to compare with"; fi
+
+.PHONY: lint
+lint: $(VENV)/.installed-dev ## ruff, format, and the import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: types
+types: $(VENV)/.installed-dev ## mypy --strict and pyright
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+.PHONY: format
+format: $(VENV)/.installed-dev ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: suite
+suite: $(VENV)/.installed-dev ## The tests, with coverage printed at the end
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report | tail -n 1 | sed 's/^/coverage: /'
+
+.PHONY: test
+test: proto-lint lint types suite ## Everything CI checks
+
+.PHONY: clean
+clean: ## Remove what was built and installed
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	find protos -name '*_pb2*.py*' -delete -o -name '*.binpb' -delete

@@ -1,0 +1,1 @@
+"""Engine dialects and client dialects, translated through one canonical request."""

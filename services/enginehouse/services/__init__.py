@@ -1,0 +1,1 @@
+"""The processes of the mesh, and what they share."""
