@@ -108,7 +108,6 @@ class ManagedProcess:
                 await self._drained
         except TimeoutError:
             pass
-        self.output.close()
 
 
 def _is_executable(program: str, environment: Mapping[str, str] | None) -> bool:
