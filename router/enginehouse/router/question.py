@@ -1,8 +1,7 @@
 """Everything that the filters and scorers look at, put together once per decision."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from enginehouse.router.bounds import Bounds
 from enginehouse.router.limits import Limit
@@ -10,13 +9,8 @@ from enginehouse.router.policy import Policy
 from enginehouse.router.replica import Replica
 from enginehouse.router.request import Request
 
-
-class Headroom(Protocol):
-    """What may still be held. A router's book is one; a recorded decision is another."""
-
-    def __call__(self, limit: str) -> int:
-        """What can be held of `limit` now, in its unit."""
-        ...
+Headroom = Callable[[str], int]
+"""What can still be held of a limit, in its unit. A router's book is one; a recorded decision is another."""
 
 
 @dataclass(frozen=True, slots=True)

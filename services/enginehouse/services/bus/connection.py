@@ -5,6 +5,7 @@ import contextlib
 
 import nats
 import structlog
+from enginehouse.services.background import Background
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
@@ -15,8 +16,8 @@ _RECONNECT_WAIT_S = 0.25
 class Bus:
     """A connection to the event plane.
 
-    Nothing here raises because the server is away: those who need it wait for `connected`, and rebuild what they mirrored
-    whenever `generation` has grown.
+    Nothing here raises because the server is away: those who need it wait for `connected`, and rebuild what they
+    mirrored whenever `generation` has grown.
 
     Args:
         url: "nats://host:port".
@@ -30,18 +31,15 @@ class Bus:
         self._client = Client()
         self._connected = asyncio.Event()
         self._changed = asyncio.Event()
-        self._connecting: asyncio.Task[None] | None = None
+        self._background = Background()
 
     async def start(self) -> None:
         """Begins to connect; returns at once."""
-        self._connecting = asyncio.create_task(self._connect(), name="connect to NATS")
+        self._background.start(self._connect(), "connect to NATS")
 
     async def stop(self) -> None:
         """Closes the connection. What is not acknowledged stays with whoever published it."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._connecting
+        await self._background.stop()
         if not self._client.is_closed:
             with contextlib.suppress(nats.errors.Error, OSError):
                 await self._client.close()
@@ -80,7 +78,7 @@ class Bus:
                     name=self._name,
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
-                    reconnect_time_wait=_RECONNECT_WAIT_S,
+                    reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]  # it sleeps that long
                     connect_timeout=2,
                     ping_interval=5,
                     max_outstanding_pings=2,

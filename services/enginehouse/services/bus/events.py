@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import nats
 import structlog
+from enginehouse.services.background import Background
 from enginehouse.services.bus.connection import Bus
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -85,8 +86,8 @@ async def ensure_stream(bus: Bus, *, age_s: float, bytes_max: int) -> None:
 class EventPublisher:
     """Publishes events in the background, in order of arrival, again until each is acknowledged.
 
-    While the server is away up to 10,000 wait; past that the oldest is dropped and counted, because an event is never worth
-    a request.
+    While the server is away up to 10,000 wait; past that the oldest is dropped and counted, because an event is never
+    worth a request.
 
     Args:
         bus: the connection.
@@ -106,22 +107,19 @@ class EventPublisher:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
         self.dropped = 0
 
     async def start(self) -> None:
         """Begins to publish; returns at once."""
-        self._task = asyncio.create_task(self._run(), name="publish events")
+        self._background.start(self._run(), "publish events")
 
     async def stop(self, *, grace_s: float = 2.0) -> None:
         """Publishes what waits, for at most `grace_s` seconds, and ends."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s if self._bus.is_connected else 0):
                 await self._idle.wait()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._background.stop()
 
     def publish(self, kind: str, subject_id: str, what: str, payload: Message) -> None:
         """Queues an event and returns at once; it never raises and never waits."""

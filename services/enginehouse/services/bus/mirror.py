@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import nats
 import structlog
 from enginehouse.contract import DependencyError
+from enginehouse.services.background import Background
 from enginehouse.services.bus.buckets import open_bucket
 from enginehouse.services.bus.connection import Bus
 from nats.js.api import KeyValueConfig
@@ -33,19 +34,16 @@ class Mirror:
         self._config = config
         self._on_change = on_change
         self._entries: dict[str, bytes] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
         self.snapshots = 0
 
     async def start(self) -> None:
         """Begins to mirror; returns at once."""
-        self._task = asyncio.create_task(self._run(), name=f"mirror {self._config.bucket}")
+        self._background.start(self._run(), f"mirror {self._config.bucket}")
 
     async def stop(self) -> None:
         """Ends mirroring."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._background.stop()
 
     async def _run(self) -> None:
         while True:
@@ -74,13 +72,13 @@ class Mirror:
             _log.debug("watcher ended", bucket=self._config.bucket, error=repr(error))
         finally:
             with contextlib.suppress(nats.errors.Error, nats.js.errors.APIError, TimeoutError):
-                await watcher.stop()
+                await watcher.stop()  # type: ignore[no-untyped-call]
 
     async def _follow(self, watcher: KeyValue.KeyWatcher) -> None:
         snapshot: dict[str, bytes] | None = {}
         while True:
             try:
-                entry = await watcher.updates(timeout=_WATCHED_S)
+                entry = await watcher.updates(timeout=_WATCHED_S)  # type: ignore[no-untyped-call]
             except nats.errors.TimeoutError:
                 continue
             if entry is None:  # the snapshot is complete

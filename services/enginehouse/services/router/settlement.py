@@ -1,0 +1,135 @@
+"""Ends what was admitted: charges what the access log or a node's report says was used, exactly once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from enginehouse.router import Ending, Settlement, settle
+from enginehouse.router.limits import USD
+from enginehouse.services.access_log import AccessRecord
+from enginehouse.services.router.allowances import Allowances
+from enginehouse.v1 import common_pb2, events_pb2, router_pb2
+
+_log = structlog.get_logger(__name__)
+REPORT_GRACE_MS = 5_000
+"""How long a node may take to report a stream that ended without trailers."""
+
+
+@dataclass(slots=True)
+class Admitted:
+    """A request on its way. Times are on the router's boot-time clock."""
+
+    ticket: router_pb2.Ticket
+    admitted_ms: int
+    ended_ms: int | None = None
+    record: AccessRecord | None = None
+
+
+class Settler:
+    """The requests that this router admitted and that have not ended.
+
+    Args:
+        allowances: where they hold.
+        publish: takes each settlement as an event.
+        boot_ms: the router's boot-time clock.
+        longest_ms: how long a request may take, check included; an older one without an end is charged in full.
+    """
+
+    def __init__(
+        self,
+        allowances: Allowances,
+        *,
+        publish: Callable[[str, str, str, events_pb2.RequestSettled], None],
+        boot_ms: Callable[[], int],
+        longest_ms: int,
+    ) -> None:
+        self.in_flight: dict[str, int] = {}
+        self._allowances = allowances
+        self._publish = publish
+        self._boot_ms = boot_ms
+        self._longest_ms = longest_ms
+        self._admitted: dict[str, Admitted] = {}
+
+    def admit(self, ticket: router_pb2.Ticket) -> None:
+        """Remembers a request that holds now."""
+        self._admitted[ticket.request_id] = Admitted(ticket, self._boot_ms())
+        replica = ticket.attempts[0].replica
+        self.in_flight[replica] = self.in_flight.get(replica, 0) + 1
+
+    def is_admitted(self, request_id: str) -> bool:
+        """Whether the request is on its way."""
+        return request_id in self._admitted
+
+    def release(self, request_id: str) -> None:
+        """Ends a request that never left: nothing is charged."""
+        admitted = self._admitted.get(request_id)
+        if admitted is not None:
+            self._end(admitted, Ending(), "released")
+
+    def logged(self, record: AccessRecord) -> None:
+        """Envoy says that a request ended."""
+        admitted = self._admitted.get(record.request_id)
+        if admitted is None:
+            return
+        ending = Ending(record.replica, record.address, record.http_status, record.usage)
+        if admitted.ticket.lane == common_pb2.LANE_ADAPTER and not settle(admitted.ticket, ending).is_certain:
+            admitted.ended_ms, admitted.record = self._boot_ms(), record  # the node's report is on its way
+            return
+        self._end(admitted, ending, _outcome(record))
+
+    def reported(self, ticket: router_pb2.Ticket, replica: str, usage: common_pb2.Usage) -> Settlement | None:
+        """A node says what a request used. None when it has been settled before."""
+        admitted = self._admitted.get(ticket.request_id)
+        if admitted is None:
+            return None
+        outcome = _outcome(admitted.record) if admitted.record else "reported"
+        status = admitted.record.http_status if admitted.record else 0
+        return self._end(admitted, Ending(replica=replica, http_status=status, usage=usage), outcome)
+
+    def sweep(self) -> None:
+        """Ends what nobody reported in time, by its upper bound."""
+        now_ms = self._boot_ms()
+        for admitted in list(self._admitted.values()):
+            if admitted.ended_ms is not None and now_ms - admitted.ended_ms >= REPORT_GRACE_MS:
+                record = admitted.record
+                address = record.address if record else ""
+                self._end(admitted, Ending(address=address), _outcome(record) if record else "unreported")
+            elif now_ms - admitted.admitted_ms >= self._longest_ms:
+                _log.warning("request without an end is charged in full", request_id=admitted.ticket.request_id)
+                self._end(admitted, Ending(replica=admitted.ticket.attempts[0].replica), "lost")
+
+    @property
+    def count(self) -> int:
+        """How many requests are on their way."""
+        return len(self._admitted)
+
+    def _end(self, admitted: Admitted, ending: Ending, outcome: str) -> Settlement:
+        ticket = admitted.ticket
+        del self._admitted[ticket.request_id]
+        replica = ticket.attempts[0].replica
+        self.in_flight[replica] -= 1
+        settlement = settle(ticket, ending)
+        self._allowances.settle(ticket.request_id, settlement.used)
+        held_nanousd = max((hold.amount for hold in ticket.holds if hold.unit == USD), default=settlement.cost_nanousd)
+        event = events_pb2.RequestSettled(
+            request_id=ticket.request_id,
+            decision_id=ticket.decision_id,
+            router=ticket.router,
+            principal=ticket.principal,
+            replica=settlement.replica,
+            usage=settlement.usage,
+            charged_nanousd=min(settlement.cost_nanousd, held_nanousd),
+            overrun_nanousd=max(0, settlement.cost_nanousd - held_nanousd),
+            http_status=ending.http_status,
+            outcome=outcome,
+        )
+        self._publish("request", ticket.request_id, "settled", event)
+        return settlement
+
+
+def _outcome(record: AccessRecord) -> str:
+    if record.client_left:
+        return "client_left"
+    if record.upstream_broke or not record.address:
+        return "engine_failed"
+    return "complete" if 200 <= record.http_status < 400 else "refused_by_engine"
