@@ -10,7 +10,7 @@ class AvailabilityFilter:
     name = "availability"
     refusal = Reason.NO_REPLICA_AVAILABLE
 
-    def drop(self, option: Option, question: Question) -> str | None:  # noqa: ARG002 (the shape of every filter)
+    def drop(self, option: Option, question: Question) -> str | None:
         """See `Filter`."""
         return option.replica.unavailable or None
 

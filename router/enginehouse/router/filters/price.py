@@ -11,7 +11,7 @@ class PriceKnownFilter:
     name = "price_known"
     refusal = Reason.PRICE_UNKNOWN
 
-    def drop(self, option: Option, question: Question) -> str | None:  # noqa: ARG002 (the shape of every filter)
+    def drop(self, option: Option, question: Question) -> str | None:
         """See `Filter`."""
         return None if option.replica.price else "its price is unknown"
 

@@ -15,7 +15,7 @@ class CostScorer:
         """See `Scorer`."""
         return weights.cost
 
-    def score(self, options: Sequence[Option], question: Question) -> list[float]:  # noqa: ARG002 (the shape of every scorer)
+    def score(self, options: Sequence[Option], question: Question) -> list[float]:
         """See `Scorer`."""
         cheapest = min(option.bounds.cost_nanousd for option in options)
         return [cheapest / option.bounds.cost_nanousd if option.bounds.cost_nanousd else 1.0 for option in options]

@@ -16,6 +16,6 @@ class QualityScorer:
         """See `Scorer`."""
         return weights.quality
 
-    def score(self, options: Sequence[Option], question: Question) -> list[float]:  # noqa: ARG002 (the shape of every scorer)
+    def score(self, options: Sequence[Option], question: Question) -> list[float]:
         """See `Scorer`."""
         return [option.replica.quality / Quality.QUALITY_HIGH for option in options]

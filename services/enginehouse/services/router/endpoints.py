@@ -73,7 +73,7 @@ class EndpointDiscovery:
     async def _stream(
         self,
         queries: AsyncIterator[discovery.DiscoveryQuery],
-        context: _Context,  # noqa: ARG002 (gRPC's signature)
+        context: _Context,
     ) -> AsyncIterator[discovery.DiscoveryAnswer]:
         stream, changed = next(self._ids), asyncio.Event()
         subscriptions = self._streams[stream] = {}

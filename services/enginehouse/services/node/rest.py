@@ -1,0 +1,55 @@
+"""What the REST faces of a node share: HttpBody in, HttpBody out, and errors that stay in the client's dialect."""
+
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import TypeAlias
+
+import grpc
+import structlog
+from enginehouse.adapters.dialects import encode_error, encode_stream_error
+from enginehouse.contract import EnginehouseError, InternalError
+from enginehouse.services.node.calls import initial_metadata, request_id_of
+from enginehouse.v1 import common_pb2
+from google.api import httpbody_pb2
+
+HttpBody: TypeAlias = httpbody_pb2.HttpBody
+Context: TypeAlias = grpc.aio.ServicerContext[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
+JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
+_NEXT_MAY_SERVE = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+_log = structlog.get_logger(__name__)
+
+
+async def in_dialect(
+    dialect: common_pb2.Dialect.ValueType, answer: AsyncIterator[HttpBody], context: Context
+) -> AsyncIterator[HttpBody]:
+    """Passes an answer on.
+
+    An error before its first byte becomes an answer with the right status; one after it becomes an event that the
+    client's SDK raises on, and then an end that is no success.
+
+    An error that another replica might not have is left to gRPC while nothing was sent, so that Envoy tries the next.
+    """
+    began = False
+    try:
+        async for body in answer:
+            began = True
+            yield body
+    except EnginehouseError as error:
+        if began:
+            yield HttpBody(content_type=EVENT_STREAM, data=encode_stream_error(dialect, error, request_id_of(context)))
+            raise
+        if error.http_status in _NEXT_MAY_SERVE:
+            raise
+        yield await _error_body(dialect, error, context)
+    except Exception:
+        _log.exception("call failed", request_id=request_id_of(context))
+        if began:
+            raise
+        yield await _error_body(dialect, InternalError("internal error"), context)
+
+
+async def _error_body(dialect: common_pb2.Dialect.ValueType, error: EnginehouseError, context: Context) -> HttpBody:
+    encoded = encode_error(dialect, error, request_id_of(context))
+    await context.send_initial_metadata(initial_metadata(encoded.status, encoded.headers))
+    return HttpBody(content_type=encoded.content_type, data=encoded.body)

@@ -1,0 +1,204 @@
+"""The router process: wires the parts together and keeps the view new."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from enginehouse.router import Jurisdictions
+from enginehouse.services.background import Background
+from enginehouse.services.bus import DESIRED, REGISTRATIONS, Bus, EventPublisher, Mirror
+from enginehouse.services.router.access_log import AccessLogSink
+from enginehouse.services.router.admission import Admission
+from enginehouse.services.router.allowances import Allowances
+from enginehouse.services.router.check import Checker
+from enginehouse.services.router.desired import Desired, read_desired
+from enginehouse.services.router.endpoints import CLUSTER_ADAPTERS, CLUSTER_ENGINES, EndpointDiscovery
+from enginehouse.services.router.fleet import Fleet, registrations
+from enginehouse.services.router.http import HttpServer, RouterApp
+from enginehouse.services.router.keys import KeyRing
+from enginehouse.services.router.models import list_models
+from enginehouse.services.router.nodes import NodeWatcher
+from enginehouse.services.router.service import RouterServicer
+from enginehouse.services.router.settlement import Settler
+from enginehouse.services.router.snapshot import read_snapshot, write_snapshot
+from enginehouse.services.server import GrpcServer, Listen, channel
+from enginehouse.v1 import admin_pb2, ledger_pb2_grpc, router_pb2_grpc
+
+_log = structlog.get_logger(__name__)
+_REBUILD_S = 0.005
+_SWEEP_S = 1.0
+_CLOCK_DRIFT_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """Everything a router needs to know.
+
+    Attributes:
+        id: of this router.
+        places: labels of the places that every request passes: Envoy's and this router's.
+        host, http_port, grpc_port: where it listens; 0 takes a free port.
+        control, nats_url: where the ledger and the event plane are.
+        folder: where the last view is kept.
+        longest_request_s, check_timeout_ms: Envoy's bounds; the ledger counts on both.
+    """
+
+    id: str
+    places: tuple[str, ...]
+    host: str
+    http_port: int
+    grpc_port: int
+    control: str
+    nats_url: str
+    folder: Path
+    jurisdictions: Jurisdictions
+    longest_request_s: int = 600
+    check_timeout_ms: int = 2000
+
+
+class Router:
+    """One router. Start it, stop it once."""
+
+    def __init__(self, settings: RouterSettings) -> None:
+        self._settings = settings
+        self._bus = Bus(settings.nats_url, settings.id)
+        self._events = EventPublisher(self._bus, source=f"/router/{settings.id}", place=settings.places[0])
+        self._desired = Desired()
+        self._has_desired = False
+        self._dirty = asyncio.Event()
+        self._fleet = Fleet(settings.jurisdictions, settings.places, self._dirty.set)
+        self._endpoints = EndpointDiscovery(self._dirty.set)
+        self._fleet.require_published(self._endpoints.is_published)
+        self._nodes = NodeWatcher(self._fleet)
+        self._channel = channel(settings.control)
+        self._allowances = Allowances(
+            ledger_pb2_grpc.LedgerServiceStub(self._channel),
+            router=settings.id,
+            boot_ms=boot_ms,
+            margin_ms=settings.check_timeout_ms + _CLOCK_DRIFT_MS,
+        )
+        self._settler = Settler(
+            self._allowances,
+            publish=self._events.publish,
+            boot_ms=boot_ms,
+            longest_ms=settings.longest_request_s * 1000 + settings.check_timeout_ms,
+        )
+        self._mirrors = (
+            Mirror(self._bus, DESIRED, self._on_desired),
+            Mirror(self._bus, REGISTRATIONS, self._on_registrations),
+        )
+        self._grpc = GrpcServer(Listen(settings.host, settings.grpc_port))
+        self._background = Background()
+        self._admission = Admission(
+            router=settings.id,
+            address=f"{settings.host}:{settings.grpc_port}",
+            allowances=self._allowances,
+            settler=self._settler,
+            publish=self._events.publish,
+            now_ms=unix_ms,
+        )
+        self._http = HttpServer(self._app(), settings.host, settings.http_port)
+
+    async def start(self) -> None:
+        """Serves as soon as there is a view: NATS's, or the last one on disk."""
+        self._on_desired(read_snapshot(self._snapshot_file("desired")), is_new=False)
+        self._on_registrations(read_snapshot(self._snapshot_file("registrations")), is_new=False)
+        servicer = RouterServicer(self._admission, self._settler, self._settings.jurisdictions)
+        self._grpc.add("enginehouse.v1.RouterService", router_pb2_grpc.add_RouterServiceServicer_to_server, servicer)
+        self._grpc.add_handler(self._endpoints.handler())
+        self._grpc.add_handler(AccessLogSink(self._settler.logged).handler())
+        await self._grpc.start()
+        await self._bus.start()
+        await self._events.start()
+        await self._allowances.start()
+        for mirror in self._mirrors:
+            await mirror.start()
+        self._background.start(self._rebuild(), "rebuild the view")
+        self._background.start(self._sweep(), "sweep requests")
+        await self._http.start()
+
+    async def stop(self) -> None:
+        """Answers what it was asked, gives its allowances back, and ends."""
+        await self._http.stop()
+        await self._grpc.stop(grace_s=1.0)
+        await self._background.stop()
+        for mirror in self._mirrors:
+            await mirror.stop()
+        await self._nodes.stop()
+        await self._allowances.stop()
+        await self._channel.close()
+        await self._events.stop()
+        await self._bus.stop()
+
+    def _app(self) -> RouterApp:
+        checker = Checker(
+            router=self._settings.id,
+            admission=self._admission,
+            keys=self._keys,
+            jurisdictions=self._settings.jurisdictions,
+            now_ms=unix_ms,
+        )
+        return RouterApp(
+            checker,
+            abandoned=self._settler.release,
+            list_models=lambda key: list_models(self._admission.view, key, unix_ms() // 1000),
+            ready=self._ready,
+        )
+
+    def _keys(self) -> KeyRing:
+        return self._desired.keys
+
+    def _ready(self) -> tuple[int, int] | None:
+        if not self._has_desired:
+            return None
+        every = [replica for group in self._admission.view.replicas.values() for replica in group]
+        return sum(1 for replica in every if not replica.unavailable), len(every)
+
+    def _on_desired(self, entries: Mapping[str, bytes], *, is_new: bool = True) -> None:
+        self._desired = read_desired(entries)
+        self._has_desired = self._has_desired or bool(entries)
+        if is_new:
+            write_snapshot(self._snapshot_file("desired"), entries)
+        self._dirty.set()
+
+    def _on_registrations(self, entries: Mapping[str, bytes], *, is_new: bool = True) -> None:
+        self._fleet.registered(registrations(entries))
+        if is_new and entries:
+            write_snapshot(self._snapshot_file("registrations"), entries)
+
+    async def _rebuild(self) -> None:
+        while True:
+            await self._dirty.wait()
+            await asyncio.sleep(_REBUILD_S)  # changes come in bursts
+            self._dirty.clear()
+            self._nodes.follow(self._fleet.node_addresses)
+            self._endpoints.set_endpoints(CLUSTER_ENGINES, self._fleet.engine_addresses)
+            self._endpoints.set_endpoints(CLUSTER_ADAPTERS, self._fleet.node_addresses.values())
+            self._admission.view = self._fleet.view(self._desired)
+            self._fleet.forget(_placed(self._desired.deployments.values()))
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            self._settler.sweep()
+
+    def _snapshot_file(self, name: str) -> Path:
+        return self._settings.folder / f"{name}.snapshot"
+
+
+def boot_ms() -> int:
+    """Milliseconds since boot, counting through suspension, so that an allowance's term cannot be slept through."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime_ns(clock) // 1_000_000
+
+
+def unix_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def _placed(deployments: Iterable[admin_pb2.Deployment]) -> set[str]:
+    return {placement.node for deployment in deployments for placement in deployment.placements}
