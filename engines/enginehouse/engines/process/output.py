@@ -51,11 +51,13 @@ class OutputLog:
             if len(pending) > LINE_BYTES_MAX:
                 self.write(pending)
                 pending = b""
+            self._file.flush()  # once a chunk: a flood of short lines must not cost a system call each
         if pending:
             self.write(pending)
+        self._file.flush()
 
     def write(self, line: bytes) -> None:
-        """Appends one line, without its line end."""
+        """Appends one line, without its line end. `drain` brings it to the file."""
         text = line[:LINE_BYTES_MAX].decode(errors="replace").rstrip("\r")
         self._ring.append(text)
         for queue in self._followers:
@@ -63,7 +65,6 @@ class OutputLog:
                 queue.get_nowait()
             queue.put_nowait(text)
         self._file.write(line + b"\n")
-        self._file.flush()
         if self._file.tell() > self._bytes_max:
             self._rotate()
 

@@ -20,12 +20,17 @@ _GUARD = Path(__file__).with_name("_guard.py")
 class ManagedProcess:
     """A running child. It leads its own process group and is killed by the kernel when this process dies."""
 
-    def __init__(self, process: asyncio.subprocess.Process, output: OutputLog) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        output: OutputLog,
+        stream: asyncio.StreamReader,
+        pipe: asyncio.ReadTransport,
+    ) -> None:
         self._process = process
+        self._pipe = pipe
         self.output = output
-        if process.stdout is None:
-            raise ValueError("the process must be started with a pipe as its standard output")
-        self._drained = asyncio.create_task(output.drain(process.stdout), name=f"drain {process.pid}")
+        self._drained = asyncio.create_task(output.drain(stream), name=f"drain {process.pid}")
 
     @classmethod
     async def start(
@@ -49,21 +54,33 @@ class ManagedProcess:
         """
         if not _is_executable(command[0], environment):
             raise EngineError(f"cannot start {command[0]!r}: no such program on PATH", Reason.ENGINE_FAILED)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            "-S",
-            str(_GUARD),
-            str(os.getpid()),
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=None if environment is None else dict(environment),
-            cwd=folder,
-            start_new_session=True,
+        # A pipe of asyncio's own would delay `wait` until every descendant that inherited it has ended, too.
+        read_end, write_end = os.pipe()
+        stream = asyncio.StreamReader()
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(read_end, "rb", 0)
         )
-        return cls(process, output)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-I",
+                "-S",
+                str(_GUARD),
+                str(os.getpid()),
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=write_end,
+                stderr=asyncio.subprocess.STDOUT,
+                env=None if environment is None else dict(environment),
+                cwd=folder,
+                start_new_session=True,
+            )
+        except BaseException:
+            pipe.close()
+            raise
+        finally:
+            os.close(write_end)
+        return cls(process, output, stream, pipe)
 
     @property
     def pid(self) -> int:
@@ -97,7 +114,8 @@ class ManagedProcess:
                 await self.wait()
         except TimeoutError:
             pass
-        self.kill_group()
+        finally:  # also when we are cancelled while it takes its time
+            self.kill_group()
         code = await self.wait()
         await self._finish_output()
         return code
@@ -105,9 +123,10 @@ class ManagedProcess:
     async def _finish_output(self) -> None:
         try:  # a descendant that left the group may hold the pipe open for ever
             async with asyncio.timeout(_OUTPUT_GRACE_S):
-                await self._drained
+                await asyncio.shield(self._drained)
         except TimeoutError:
-            pass
+            self._pipe.close()
+            await self._drained
 
 
 def _is_executable(program: str, environment: Mapping[str, str] | None) -> bool:

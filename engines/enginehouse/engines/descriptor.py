@@ -1,0 +1,210 @@
+"""What Enginehouse knows about one kind of engine: its command line, its abilities and its habits, as data."""
+
+import re
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from enginehouse.contract import Reason, RequestError
+from enginehouse.engines.metrics import MetricsMapping
+from enginehouse.v1 import admin_pb2, common_pb2, node_pb2
+
+_REPLICA_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """One replica that is to run.
+
+    Args:
+        replica_id: names the log file too, so it holds letters, digits, "-" and "_" alone.
+        deployment: name of the deployment that it belongs to.
+        revision: the deployment's revision, the fencing token of commands.
+        engine: kind of engine, for example "llama-cpp".
+        settings: as declared; what is 0 or empty takes the kind's default.
+        served_model: what the engine is told that the model is called.
+
+    Raises:
+        RequestError: the replica id or the served model cannot be used.
+    """
+
+    replica_id: str
+    deployment: str
+    revision: int
+    engine: str
+    settings: admin_pb2.EngineSettings
+    served_model: str
+
+    def __post_init__(self) -> None:
+        """Refuses what could leave the log folder or be read as an option."""
+        if not _REPLICA_ID.fullmatch(self.replica_id):
+            raise RequestError(f"replica id {self.replica_id!r}: use letters, digits, '-' and '_', 200 at most")
+        if not self.served_model or self.served_model.startswith("-"):
+            raise RequestError(f"served model {self.served_model!r} of {self.deployment}: give it a name")
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the host gives to one launch: where to listen, and the model as a path or as the engine takes it."""
+
+    host: str
+    port: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start the engine: program and arguments, and what to add to the host's environment."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What limits one replica. `context_tokens_max` is prompt plus output of one request."""
+
+    context_tokens_max: int
+    output_tokens_max: int
+    parallel: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainSignal:
+    """The signal on which the engine ends, and the seconds until SIGKILL to its group."""
+
+    number: signal.Signals = signal.SIGTERM
+    grace_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimeouts:
+    """Deadlines of the start, by phase: until the port is open, then until the first token; and of one try at it."""
+
+    starting_s: float = 60.0
+    loading_s: float = 300.0
+    attempt_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Quirks:
+    """Where a kind of engine departs from the OpenAI API in ways that routing must know.
+
+    Args:
+        usage_covers_choices: usage counts every choice of `n` and every prompt of a list, not only the first.
+        failed_streams_show: a stream that dies ends in an error frame or a broken transport, never in a clean end.
+        output_limit_members: body members that set the output limit, the one that wins first.
+    """
+
+    usage_covers_choices: bool = True
+    failed_streams_show: bool = True
+    output_limit_members: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTraits:
+    """Everything about a kind of engine that no setting changes.
+
+    Args:
+        operations: what it can be asked.
+        features: what requests may need of it.
+        dialects: client dialects that it speaks itself.
+        defaults: bounds for settings that are 0.
+        stream_usage_members: JSON members, without braces, that make usage known even if a stream is cut.
+        metrics: where it says what it is doing. None: it does not.
+        drain: how it is ended.
+        start: how long it may take to start.
+        quirks: where it departs from the usual.
+    """
+
+    operations: tuple[common_pb2.Operation.ValueType, ...]
+    features: tuple[common_pb2.Feature.ValueType, ...]
+    dialects: tuple[common_pb2.Dialect.ValueType, ...]
+    defaults: Bounds
+    stream_usage_members: str = ""
+    metrics: MetricsMapping | None = None
+    drain: DrainSignal = field(default_factory=DrainSignal)
+    start: StartTimeouts = field(default_factory=StartTimeouts)
+    quirks: Quirks = field(default_factory=Quirks)
+
+
+class EngineDescriptor(ABC):
+    """One kind of engine. A subclass gives `kind`, `traits` and `command`, and little else."""
+
+    kind: ClassVar[str]
+    traits: ClassVar[EngineTraits]
+
+    @abstractmethod
+    def command(self, spec: EngineSpec, assignment: Assignment) -> Launch:
+        """How to start the engine for `spec` at `assignment`.
+
+        Raises:
+            RequestError: the settings do not describe an engine of this kind.
+        """
+
+    def model_source(self, spec: EngineSpec) -> str | None:
+        """The model that has to be a file on this host before the launch. None: none has to."""
+        return None
+
+    def check(self, spec: EngineSpec) -> None:
+        """Refuses settings that can never run, before anything is started.
+
+        Raises:
+            RequestError: naming the setting, its value and what is expected.
+        """
+        settings = spec.settings
+        for name in ("context_tokens_max", "output_tokens_max", "parallel", "threads"):
+            value: int = getattr(settings, name)
+            if value < 0:
+                raise RequestError(
+                    f"{spec.deployment}: {name} is {value}; give a positive number, or 0 for the default"
+                )
+        bounds = self.bounds(spec)
+        if bounds.output_tokens_max > bounds.context_tokens_max:
+            raise RequestError(
+                f"{spec.deployment}: output_tokens_max {bounds.output_tokens_max} is above context_tokens_max "
+                f"{bounds.context_tokens_max}; a request's output is part of its context"
+            )
+
+    def bounds(self, spec: EngineSpec) -> Bounds:
+        """The replica's limits: its settings, and the kind's defaults for those that are 0."""
+        settings, defaults = spec.settings, self.traits.defaults
+        context_tokens_max = settings.context_tokens_max or defaults.context_tokens_max
+        return Bounds(
+            context_tokens_max=context_tokens_max,
+            output_tokens_max=settings.output_tokens_max or min(defaults.output_tokens_max, context_tokens_max),
+            parallel=settings.parallel or defaults.parallel,
+            threads=settings.threads or defaults.threads,
+        )
+
+    def capabilities(self, spec: EngineSpec) -> node_pb2.Capabilities:
+        """What the replica is able to do, before anything was measured.
+
+        A dialect is direct only where a request's usage is sure and a failed stream shows (design, section 5); several
+        choices are offered only where usage counts them all, since the client is billed by it.
+        """
+        traits, bounds = self.traits, self.bounds(spec)
+        features = [
+            feature
+            for feature in traits.features
+            if feature != common_pb2.FEATURE_MULTIPLE_CHOICES or traits.quirks.usage_covers_choices
+        ]
+        usage_is_sure = bool(traits.stream_usage_members) or common_pb2.FEATURE_STREAM not in features
+        return node_pb2.Capabilities(
+            operations=traits.operations,
+            features=features,
+            direct_dialects=traits.dialects if usage_is_sure and traits.quirks.failed_streams_show else (),
+            context_tokens_max=bounds.context_tokens_max,
+            output_tokens_max=bounds.output_tokens_max,
+            stream_usage_members=traits.stream_usage_members,
+        )
+
+    def refuse_model(self, spec: EngineSpec, expected: str) -> RequestError:
+        """The error for a model source that this kind cannot run."""
+        return RequestError(
+            f"{spec.deployment}: engine {self.kind} cannot run model_source {spec.settings.model_source!r}; {expected}",
+            Reason.MALFORMED_REQUEST,
+        )

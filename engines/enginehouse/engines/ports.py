@@ -1,0 +1,56 @@
+"""Ports for engines, kept apart between all supervisors on one host."""
+
+import socket
+from typing import Self
+
+from enginehouse.contract import InternalError
+
+_TRIES = 64
+
+
+class ReservedPort:
+    """A TCP port that is free for one engine.
+
+    The engine binds it itself, so between our choice and its bind another supervisor could choose the same. Ours keep
+    out of each other's way by holding the UDP port of the same number for as long as the reservation lasts: the kernel
+    gives it to one socket only, on the whole host, and takes it back when the process dies, however it dies.
+    """
+
+    def __init__(self, host: str, number: int, mark: socket.socket) -> None:
+        self.host = host
+        self.number = number
+        self._mark = mark
+
+    @classmethod
+    def reserve(cls, host: str = "127.0.0.1") -> Self:
+        """A port of `host` that nothing listens on and no other supervisor has reserved.
+
+        Raises:
+            InternalError: there is none.
+        """
+        for _ in range(_TRIES):
+            number = _free_tcp_port(host)
+            mark = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            try:
+                mark.bind((host, number))
+            except OSError:
+                mark.close()
+                continue
+            return cls(host, number, mark)
+        raise InternalError(f"no free port on {host} after {_TRIES} tries; how many engines run on this host?")
+
+    @property
+    def address(self) -> str:
+        """host:port."""
+        return f"{self.host}:{self.number}"
+
+    def release(self) -> None:
+        """Gives the port back."""
+        self._mark.close()
+
+
+def _free_tcp_port(host: str) -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((host, 0))
+        number: int = probe.getsockname()[1]
+        return number
