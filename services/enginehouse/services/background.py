@@ -1,7 +1,6 @@
 """Tasks that run for as long as their owner does."""
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
@@ -28,9 +27,7 @@ class Background:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError, Exception):  # a failure was reported when it happened
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)  # a failure was reported when it happened
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -32,6 +32,7 @@ class Bus:
         self._connected = asyncio.Event()
         self._changed = asyncio.Event()
         self._background = Background()
+        self._is_closing = False
 
     async def start(self) -> None:
         """Begins to connect; returns at once."""
@@ -39,6 +40,7 @@ class Bus:
 
     async def stop(self) -> None:
         """Closes the connection. What is not acknowledged stays with whoever published it."""
+        self._is_closing = True
         await self._background.stop()
         if not self._client.is_closed:
             with contextlib.suppress(nats.errors.Error, OSError):
@@ -99,7 +101,7 @@ class Bus:
         _log.info("connected to nats", url=self.url, generation=self.generation)
 
     async def _on_disconnected(self) -> None:
-        if self._connected.is_set():
+        if self._connected.is_set() and not self._is_closing:
             _log.warning("lost nats; going on without it", url=self.url)
         self._connected.clear()
         self._changed.set()

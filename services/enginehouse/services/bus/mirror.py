@@ -53,10 +53,9 @@ class Mirror:
             try:
                 await asyncio.wait((watching, lost), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in (watching, lost):
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await task
+                watching.cancel()
+                lost.cancel()
+                await asyncio.gather(watching, lost, return_exceptions=True)
             await asyncio.sleep(_RETRY_S)
 
     async def _watch(self) -> None:

@@ -104,7 +104,9 @@ class Member:
         self._set(MemberState.STOPPED)
 
     def kill(self) -> None:
-        """SIGKILL to its group, now. Nothing is awaited."""
+        """SIGKILL to its group, now, and for good. Nothing is awaited."""
+        if self._keeping is not None:
+            self._keeping.cancel()
         if self._process is not None:
             self._process.kill_group()
 

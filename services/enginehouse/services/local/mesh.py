@@ -4,21 +4,18 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 
 import structlog
-
 from enginehouse.contract import EnginehouseError
 from enginehouse.services.local.member import Member, MemberSpec
-from enginehouse.services.local.ports import with_ports, write_settings
-from enginehouse.services.local.ready import grpc_is_serving, http_answers, nats_answers
-from enginehouse.services.local.servers import find_nats_server, write_nats_configuration
+from enginehouse.services.local.ports import free_port, with_ports, write_settings
+from enginehouse.services.local.ready import grpc_is_serving, http_answers, nats_answers, tcp_accepts
+from enginehouse.services.local.servers import collector_command, nats_command
 from enginehouse.services.local.state import StateFolder
-from enginehouse.services.settings import FILE_NAME, Settings
+from enginehouse.services.settings import Settings
 
 _log = structlog.get_logger(__name__)
-_GATEWAY_DRAIN_S = 10.0
-_NODE_STOP_MARGIN_S = 10.0
+_STOP_MARGIN_S = 10.0
 
 
 class Mesh:
@@ -29,7 +26,8 @@ class Mesh:
         on_change: called after every change of a process's state.
 
     Raises:
-        DependencyError: from `start`: the state folder is in use, a port is taken, a binary is missing, a process fails.
+        DependencyError: from `start`: the state folder is in use, a port is taken, a binary is missing, or a process
+            fails.
     """
 
     def __init__(self, settings: Settings, on_change: Callable[[], None] = lambda: None) -> None:
@@ -43,19 +41,15 @@ class Mesh:
         """Where clients connect."""
         return f"http://{self.settings.host}:{self.settings.door.port}"
 
-    @property
-    def settings_file(self) -> Path:
-        """The settings with every port chosen, as the processes read them."""
-        return self.state.run / FILE_NAME
-
     async def start(self) -> None:
         """Starts every process and waits until each is ready. When one fails, the others are stopped again."""
         self.state.acquire()
         try:
             self.settings = with_ports(self.settings).model_copy(update={"state": self.state.path})
-            write_settings(self.settings, self.settings_file)
-            for spec in self._specs():
-                self.members[spec.name] = Member(spec, self.state.logs, self._on_change)
+            specs = [*self._collector(), *self._specs()]
+            write_settings(self.settings, self.state.settings_file)
+            for spec in specs:
+                self.members[spec.name] = Member(spec, self.state.logs, self._changed)
             await self._start_members()
         except BaseException:
             await self.stop()
@@ -63,14 +57,28 @@ class Mesh:
 
     async def stop(self) -> None:
         """Drains and stops every process: first the door, last the event plane."""
-        for group in (("gateway",), self._node_names(), self._router_names(), ("control",), ("nats",)):
+        groups = (("gateway",), self._node_names(), self._router_names(), ("control",), ("nats", "collector"))
+        for group in groups:
             await asyncio.gather(*(self.members[name].stop() for name in group if name in self.members))
         self.state.release()
+
+    def take_admin_key(self) -> str:
+        """The admin key that control made at the first start of this state folder, once; empty ever after."""
+        try:
+            key = self.state.admin_key_file.read_text().strip()
+        except FileNotFoundError:
+            return ""
+        self.state.admin_key_file.unlink()
+        return key
 
     def kill(self) -> None:
         """SIGKILL to every process group, at once."""
         for member in self.members.values():
             member.kill()
+
+    def _changed(self) -> None:
+        self.state.note_processes({name: member.pid for name, member in self.members.items()})
+        self._on_change()
 
     async def _start_members(self) -> None:
         results = await asyncio.gather(*(member.start() for member in self.members.values()), return_exceptions=True)
@@ -87,19 +95,33 @@ class Mesh:
     def _router_names(self) -> tuple[str, ...]:
         return tuple(router.name for router in self.settings.routers)
 
+    def _collector(self) -> list[MemberSpec]:
+        """The collector, if the settings name one; from then on the processes' telemetry goes to it."""
+        telemetry, host = self.settings.telemetry, self.settings.host
+        if telemetry.collector_binary is None:
+            return []
+        port = free_port(host)
+        command = collector_command(self.settings, self.state, port)
+        endpoint = {"otlp_endpoint": f"{host}:{port}"}
+        self.settings = self.settings.model_copy(update={"telemetry": telemetry.model_copy(update=endpoint)})
+        return [MemberSpec("collector", command, tcp_accepts(host, port))]
+
     def _specs(self) -> list[MemberSpec]:
         settings, host = self.settings, self.settings.host
-        nats_command = [
-            str(find_nats_server(settings.nats.server_binary)),
-            "-c",
-            str(write_nats_configuration(settings, self.state)),
-        ]
         drain_s = max((node.drain_grace_s for node in settings.nodes), default=0.0)
         return [
-            MemberSpec("nats", nats_command, nats_answers(host, settings.nats.port)),
-            self._serve("control", "control", grpc_is_serving(host, settings.control.port)),
+            MemberSpec("nats", nats_command(settings, self.state), nats_answers(host, settings.nats.port)),
+            self._serve(
+                "control",
+                "control",
+                grpc_is_serving(host, settings.control.port),
+                "--admin-key-file",
+                str(self.state.admin_key_file),
+            ),
             *(
-                self._serve(router.name, "router", http_answers(host, router.http_port, "/healthz"), router.name)
+                self._serve(
+                    router.name, "router", http_answers(host, router.http_port, "/healthz"), "--name", router.name
+                )
                 for router in settings.routers
             ),
             *(
@@ -107,8 +129,9 @@ class Mesh:
                     f"node-{node.name}",
                     "node",
                     grpc_is_serving(host, node.port),
+                    "--name",
                     node.name,
-                    stop_grace_s=drain_s + _NODE_STOP_MARGIN_S,
+                    stop_grace_s=drain_s + _STOP_MARGIN_S,
                 )
                 for node in settings.nodes
             ),
@@ -116,7 +139,7 @@ class Mesh:
                 "gateway",
                 "gateway",
                 http_answers(host, settings.door.port, "/health"),
-                stop_grace_s=_GATEWAY_DRAIN_S + _NODE_STOP_MARGIN_S,
+                stop_grace_s=settings.door.drain_grace_s + _STOP_MARGIN_S,
             ),
         ]
 
@@ -125,17 +148,15 @@ class Mesh:
         name: str,
         process: str,
         is_ready: Callable[[], Awaitable[bool]],
-        instance: str = "",
-        *,
+        *arguments: str,
         stop_grace_s: float = 5.0,
     ) -> MemberSpec:
-        command = [sys.executable, "-m", "enginehouse.cli", "serve", process]
-        if instance:
-            command += ["--name", instance]
-        command += ["--config", str(self.settings_file)]
+        command = [sys.executable, "-m", "enginehouse.cli", "serve", process, *arguments]
+        command += ["--config", str(self.state.settings_file)]
         return MemberSpec(name, command, is_ready, environment=_environment(), stop_grace_s=stop_grace_s)
 
 
 def _environment() -> Mapping[str, str]:
     # What the environment set is in the settings file already; ports chosen there must not be overruled again.
-    return {name: value for name, value in os.environ.items() if not name.startswith("ENGINEHOUSE_") or "CACHE" in name}
+    overruling = [name for name in os.environ if name.startswith("ENGINEHOUSE_") and name != "ENGINEHOUSE_CACHE"]
+    return {name: value for name, value in os.environ.items() if name not in overruling}

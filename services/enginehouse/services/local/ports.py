@@ -44,6 +44,12 @@ def with_ports(settings: Settings) -> Settings:
         )
 
 
+def free_port(host: str) -> int:
+    """A TCP port that nobody listens on now."""
+    with ExitStack() as held:
+        return _free_port(host, held)
+
+
 def write_settings(settings: Settings, file: Path) -> None:
     """Writes settings so that another process can read them, and no one else."""
     content: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)

@@ -31,6 +31,23 @@ def nats_answers(host: str, port: int) -> IsReady:
     return ask
 
 
+def tcp_accepts(host: str, port: int) -> IsReady:
+    """Whether somebody takes connections."""
+
+    async def ask() -> bool:
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(host, port)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return True
+
+    return ask
+
+
 def grpc_is_serving(host: str, port: int) -> IsReady:
     """Whether the server's own health check says SERVING."""
 

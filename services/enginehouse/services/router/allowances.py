@@ -57,7 +57,7 @@ class Allowances:
     """
 
     def __init__(
-        self, ledger: ledger_pb2_grpc.LedgerServiceAsyncStub, *, router: str, boot_ms: Callable[[], int], margin_ms: int
+        self, ledger: "ledger_pb2_grpc.LedgerServiceAsyncStub", *, router: str, boot_ms: Callable[[], int], margin_ms: int
     ) -> None:
         self.book = Book()
         self.fence = 0

@@ -54,6 +54,7 @@ class Door(Section):
     longest_request_s: int = Field(default=600, ge=1, le=86400)
     check_timeout_ms: int = Field(default=2000, ge=100, le=60000)
     worker_threads: int = Field(default=1, ge=1, le=256)
+    drain_grace_s: float = Field(default=10, ge=0, le=3600)
     envoy_binary: Path | None = None
 
 

@@ -1,0 +1,31 @@
+"""The subcommands of `enginehouse`, each in a module of its own."""
+
+from importlib.metadata import version as package_version
+
+import typer
+from enginehouse.cli import admin, config, demo, events, explain, serve, up
+
+app = typer.Typer(
+    name="enginehouse",
+    help="A mesh that sends every LLM request to the right engine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("up")(up.up)
+app.command("demo")(demo.demo)
+app.command("explain")(explain.explain)
+app.command("serve")(serve.serve)
+app.add_typer(events.app, name="events")
+app.add_typer(config.app, name="config")
+app.add_typer(admin.keys, name="keys")
+app.add_typer(admin.tenants, name="tenants")
+app.add_typer(admin.limits, name="limits")
+app.add_typer(admin.deployments, name="deployments")
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    print(package_version("enginehouse"))
