@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Annotated, TypeAlias, TypeVar
 
 import typer
+from google.protobuf import duration_pb2
+from rich.console import Console
+from rich.table import Table
+
 from enginehouse.cli.money import usd
 from enginehouse.cli.options import STATE_DEFAULT, StateOption
 from enginehouse.cli.running import find_mesh, plain_errors
 from enginehouse.services.server import channel
 from enginehouse.v1 import admin_pb2, admin_pb2_grpc, ledger_pb2
-from google.protobuf import duration_pb2
-from rich.console import Console
-from rich.table import Table
 
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 tenants = typer.Typer(help="Tenants and their policies.", no_args_is_help=True)

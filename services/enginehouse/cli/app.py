@@ -3,6 +3,7 @@
 from importlib.metadata import version as package_version
 
 import typer
+
 from enginehouse.cli import admin, config, demo, events, explain, serve, up
 
 app = typer.Typer(

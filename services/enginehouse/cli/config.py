@@ -2,6 +2,7 @@
 
 import typer
 import yaml
+
 from enginehouse.cli.options import ConfigOption
 from enginehouse.services.settings import find_file, load
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+
 from enginehouse.cli.options import STATE_DEFAULT, ConfigOption, StateOption, flags
 from enginehouse.cli.running import RunningMesh, find_mesh
 from enginehouse.contract import DependencyError
 from enginehouse.services.local import Mesh
 from enginehouse.services.settings import find_file, load
 from enginehouse.services.telemetry import configure_logs
-from rich.console import Console
 
 _LONGEST_S = 240.0
 

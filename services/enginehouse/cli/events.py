@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from nats.aio.msg import Msg
+from rich.console import Console
+
 from enginehouse.cli.options import STATE_DEFAULT, StateOption
 from enginehouse.cli.running import RunningMesh, find_mesh
 from enginehouse.services.bus import SUBJECTS, Bus
-from nats.aio.msg import Msg
-from rich.console import Console
 
 Write = Callable[[Msg], None]
 app = typer.Typer(help="Lifecycle and decision events.", no_args_is_help=True)

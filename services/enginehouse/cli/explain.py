@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from google.protobuf import json_format
+from rich.console import Console
+from rich.table import Table
+
 from enginehouse.adapters.hints import hints_from_member
 from enginehouse.cli.money import usd
 from enginehouse.cli.options import STATE_DEFAULT, StateOption
 from enginehouse.cli.running import RunningMesh, find_mesh, plain_errors
 from enginehouse.services.server import channel
 from enginehouse.v1 import common_pb2, router_pb2, router_pb2_grpc
-from google.protobuf import json_format
-from rich.console import Console
-from rich.table import Table
 
 
 def explain(

@@ -2,9 +2,9 @@
 
 import os
 import sys
+from collections.abc import Callable
 
 from enginehouse.contract import EnginehouseError
-from rich.console import Console
 
 EXIT_FAILED = 1
 # gRPC reads these when it is imported. Its fork handlers are for programs that fork without exec, which none of ours
@@ -13,13 +13,22 @@ _GRPC = {"GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "ERROR"}
 
 
 def main() -> None:
-    """Runs the command. An error that a user can do something about is one message, without a traceback."""
+    """Runs the command with its subcommands."""
+
+    def run() -> None:
+        from enginehouse.cli.app import app
+
+        app()
+
+    run_command(run)
+
+
+def run_command(run: Callable[[], None]) -> None:
+    """Runs a command. An error that a user can do something about is one message, without a traceback."""
     for name, value in _GRPC.items():
         os.environ.setdefault(name, value)
-    from enginehouse.cli.app import app
-
     try:
-        app()
+        run()
     except EnginehouseError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error.message}", markup=False)
+        print(f"error: {error.message}", file=sys.stderr)
         sys.exit(EXIT_FAILED)

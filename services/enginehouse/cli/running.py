@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+
 from enginehouse.contract import DependencyError
 from enginehouse.services.local import StateFolder
 from enginehouse.services.server import error_from_rpc

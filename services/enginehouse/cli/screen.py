@@ -2,25 +2,25 @@
 
 from collections.abc import Iterable
 
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
 from enginehouse.cli.admin import limit_row
 from enginehouse.cli.money import usd
 from enginehouse.cli.watch import DECISIONS_KEPT, MeshPicture
 from enginehouse.services.local import Member, MemberState, describe_exit
 from enginehouse.v1 import common_pb2, node_pb2, router_pb2
-from rich.console import Group, RenderableType
-from rich.panel import Panel
-from rich.table import Table
-from rich.text import Text
 
 _GOOD, _BUSY, _BAD = "green", "yellow", "red"
 _MEMBER_STYLES = {MemberState.READY: _GOOD, MemberState.STOPPED: _BAD, MemberState.RESTARTING: _BAD}
 _REPLICA_STYLES = {node_pb2.REPLICA_STATE_READY: _GOOD, node_pb2.REPLICA_STATE_FAILED: _BAD}
 
 
-def screen(members: Iterable[Member], picture: MeshPicture, banner: RenderableType) -> Group:
-    """Everything, top to bottom: how to use it, processes, replicas, limits, the last decisions."""
+def screen(members: Iterable[Member], picture: MeshPicture) -> Group:
+    """Everything, top to bottom: processes, replicas, limits, the last decisions."""
     return Group(
-        banner,
         Panel(_processes(members), title="processes", title_align="left"),
         Panel(_replicas(picture), title="replicas", title_align="left"),
         Panel(_limits(picture), title="limits", title_align="left"),

@@ -1,15 +1,20 @@
-"""`enginehouse serve`: one process of the mesh, as a service manager would run it."""
+"""`enginehouse serve`: one process of the mesh, as a service manager would run it.
+
+Also a program of its own, ``python -m enginehouse.cli.serve``, which imports nothing that the process does not need.
+"""
 
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from enginehouse.cli.main import run_command
 from enginehouse.cli.options import ConfigOption
 from enginehouse.services.processes import make_process, start_process_telemetry
 from enginehouse.services.runner import run_process
 from enginehouse.services.settings import find_file, load
-from enginehouse.services.telemetry import configure_logs
+from enginehouse.services.telemetry.logs import configure_logs
 
 
 def serve(
@@ -33,3 +38,7 @@ def serve(
             admin_key_file.write_text(key)
 
     sys.exit(run_process(lambda: make_process(kind, settings, name, say_admin_key)))
+
+
+if __name__ == "__main__":
+    run_command(lambda: typer.run(serve))

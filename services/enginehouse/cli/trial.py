@@ -4,10 +4,11 @@ import secrets
 from types import TracebackType
 
 import grpc
+from google.protobuf import duration_pb2
+
 from enginehouse.cli.running import RunningMesh
 from enginehouse.services.server import channel
 from enginehouse.v1 import admin_pb2, admin_pb2_grpc
-from google.protobuf import duration_pb2
 
 _DAY_S = 86400
 

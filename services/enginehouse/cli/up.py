@@ -5,23 +5,20 @@ import signal
 import sys
 from typing import Annotated
 
-import structlog
 import typer
+from rich.console import Console, RenderableType
+from rich.live import Live
+
 from enginehouse.cli.options import ConfigOption, PortOption, StateOption, flags
 from enginehouse.cli.running import RunningMesh
 from enginehouse.cli.screen import screen
 from enginehouse.cli.trial import TrialKey
-from enginehouse.cli.watch import MeshPicture, MeshWatcher
+from enginehouse.cli.watch import MeshWatcher
 from enginehouse.services.local import Mesh
 from enginehouse.services.settings import find_file, load
 from enginehouse.services.telemetry import configure_logs
-from rich.console import Console, RenderableType
-from rich.live import Live
-from rich.panel import Panel
-from rich.text import Text
 
 _REFRESH_PER_S = 4
-_log = structlog.get_logger("enginehouse.up")
 
 
 def up(
@@ -64,31 +61,33 @@ class _Up:
         await watcher.start()
         try:
             async with TrialKey(running) as key:
-                if admin_key := self._mesh.take_admin_key():
-                    self._say_admin_key(admin_key)
-                banner = _banner(self._mesh, key)
-                await (self._show(watcher.picture, banner) if self._has_screen else self._log(watcher, banner))
+                self._say_admin_key(self._mesh.take_admin_key())
+                await (self._show(watcher, key) if self._has_screen else self._log(watcher, key))
         finally:
             await watcher.stop()
             self._console.print("draining and stopping …  (Ctrl-C again forces)", style="dim")
             await self._mesh.stop()
 
-    async def _show(self, picture: MeshPicture, banner: RenderableType) -> None:
+    async def _show(self, watcher: MeshWatcher, key: str) -> None:
         def render() -> RenderableType:
-            return screen(self._mesh.members.values(), picture, banner)
+            return screen(self._mesh.members.values(), watcher.picture)
 
-        with Live(get_renderable=render, console=self._console, refresh_per_second=_REFRESH_PER_S, screen=False):
+        with Live(get_renderable=render, console=self._console, refresh_per_second=_REFRESH_PER_S):
+            await self._until_complete(watcher)
+            self._say_ready(key)
             await self._ending.wait()
 
-    async def _log(self, watcher: MeshWatcher, banner: RenderableType) -> None:
+    async def _log(self, watcher: MeshWatcher, key: str) -> None:
+        await self._until_complete(watcher)
+        self._say_ready(key)
+        await self._ending.wait()
+
+    async def _until_complete(self, watcher: MeshWatcher) -> None:
         complete = asyncio.create_task(watcher.complete.wait())
         ending = asyncio.create_task(self._ending.wait())
         await asyncio.wait((complete, ending), return_when=asyncio.FIRST_COMPLETED)
         complete.cancel()
-        if not ending.done():
-            self._console.print(banner)
-            _log.info("ready", door=self._mesh.door_url, replicas=watcher.picture.replicas_ready)
-        await ending
+        ending.cancel()
 
     def _interrupted(self) -> None:
         if self._ending.is_set():
@@ -96,21 +95,31 @@ class _Up:
         self._ending.set()
 
     def _say_admin_key(self, key: str) -> None:
-        self._console.print("admin key, shown this once (only its hash is kept):", style="bold")
-        self._console.print(key, style="bold yellow", markup=False)
+        if key:
+            self._console.print("admin key, shown this once (only its hash is kept):", style="bold")
+            self._console.print(key, style="bold yellow", markup=False, soft_wrap=True)
+
+    def _say_ready(self, key: str) -> None:
+        if self._ending.is_set():
+            return
+        for line, style in _banner(self._mesh, key):
+            self._console.print(line, style=style, markup=False, soft_wrap=True)
 
 
-def _banner(mesh: Mesh, key: str) -> Panel:
-    if not mesh.settings.deployments or not key:
-        return Panel(Text(f"the door is {mesh.door_url}"), title="Enginehouse is up", title_align="left")
-    model = mesh.settings.deployments[0].public_model
-    body = f'{{"model": "{model}", "max_tokens": 32, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-    text = Text(overflow="fold")
-    text.append(f"export OPENAI_BASE_URL={mesh.door_url}/v1 OPENAI_API_KEY={key}\n", style="cyan")
-    text.append(
-        'curl $OPENAI_BASE_URL/chat/completions -H "authorization: Bearer $OPENAI_API_KEY" '
-        f"-H 'content-type: application/json' -d '{body}'\n",
-        style="cyan",
-    )
-    text.append(f"enginehouse explain {model}    enginehouse events tail    enginehouse demo    (in another terminal)")
-    return Panel(text, title="Enginehouse is up; this key lasts until it stops", title_align="left")
+def _banner(mesh: Mesh, key: str) -> list[tuple[str, str]]:
+    lines = [(f"Enginehouse is up: {mesh.door_url}", "bold green")]
+    if mesh.settings.deployments and key:
+        model = mesh.settings.deployments[0].public_model
+        body = f'{{"model":"{model}","max_tokens":32,"messages":[{{"role":"user","content":"Hello!"}}]}}'
+        lines += [
+            ("Paste into another terminal (the key lasts until the mesh stops):", "dim"),
+            (f"export OPENAI_BASE_URL={mesh.door_url}/v1 OPENAI_API_KEY={key}", "cyan"),
+            (
+                f"curl $OPENAI_BASE_URL/chat/completions -H \"authorization: Bearer $OPENAI_API_KEY\" -d '{body}'",
+                "cyan",
+            ),
+            (f"enginehouse explain {model}", "cyan"),
+            ("enginehouse events tail", "cyan"),
+            ("enginehouse demo", "cyan"),
+        ]
+    return [*lines, ("Ctrl-C drains and stops.", "dim")]

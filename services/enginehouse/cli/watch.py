@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import grpc
+
 from enginehouse.cli.running import RunningMesh
 from enginehouse.services.background import Background
 from enginehouse.services.bus import REGISTRATIONS, Bus, Mirror

@@ -3,6 +3,7 @@
 import asyncio
 
 import openai
+
 from enginehouse.cli.money import usd
 from enginehouse.cli.tour.guide import ECHO, Tour
 from enginehouse.cli.tour.limits import holds_in

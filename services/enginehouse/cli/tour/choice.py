@@ -1,6 +1,7 @@
 """Stop 5: chips and quality, asked for in headers."""
 
 import openai
+
 from enginehouse.cli.tour.guide import MODEL, Tour, message_of
 
 

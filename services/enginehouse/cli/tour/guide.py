@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 
 import grpc
 import openai
+from google.protobuf import duration_pb2
+from nats.aio.msg import Msg
+from rich.console import Console
+
 from enginehouse.cli.running import RunningMesh
 from enginehouse.cli.watch import MeshWatcher
 from enginehouse.contract import DependencyError
 from enginehouse.services.bus import SUBJECTS, Bus
 from enginehouse.services.server import channel
 from enginehouse.v1 import admin_pb2, admin_pb2_grpc, ledger_pb2
-from google.protobuf import duration_pb2
-from nats.aio.msg import Msg
-from rich.console import Console
 
 ORGANIZATION = "organizations/default"
 MODEL, EMBEDDER, ECHO = "smollm2", "e5", "echo"

@@ -6,6 +6,7 @@ import signal
 import time
 
 import openai
+
 from enginehouse.cli.tour.guide import MODEL, Tour, message_of
 from enginehouse.contract import DependencyError
 

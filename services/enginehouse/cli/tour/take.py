@@ -1,5 +1,7 @@
 """The tour from its first stop to its last."""
 
+from rich.console import Console
+
 from enginehouse.cli.running import RunningMesh, plain_errors
 from enginehouse.cli.tour.budget import budget
 from enginehouse.cli.tour.chat import chat
@@ -9,7 +11,6 @@ from enginehouse.cli.tour.guide import open_tour
 from enginehouse.cli.tour.happenings import happenings
 from enginehouse.cli.tour.residency import residency
 from enginehouse.v1 import admin_pb2, router_pb2
-from rich.console import Console
 
 _TENANTS = {
     "anywhere": admin_pb2.Policy(),

@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 
 import structlog
+
 from enginehouse.contract import DependencyError
 from enginehouse.engines.process import ManagedProcess, OutputLog
 

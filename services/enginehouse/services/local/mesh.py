@@ -6,6 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
+
 from enginehouse.contract import EnginehouseError
 from enginehouse.services.local.member import Member, MemberSpec
 from enginehouse.services.local.ports import free_port, with_ports, write_settings
@@ -151,7 +152,7 @@ class Mesh:
         *arguments: str,
         stop_grace_s: float = 5.0,
     ) -> MemberSpec:
-        command = [sys.executable, "-m", "enginehouse.cli", "serve", process, *arguments]
+        command = [sys.executable, "-m", "enginehouse.cli.serve", process, *arguments]
         command += ["--config", str(self.state.settings_file)]
         return MemberSpec(name, command, is_ready, environment=_environment(), stop_grace_s=stop_grace_s)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import psutil
 import yaml
+
 from enginehouse.contract import DependencyError
 from enginehouse.services.settings import Settings
 

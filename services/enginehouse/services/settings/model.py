@@ -268,6 +268,11 @@ class Settings(BaseSettings):
     tenants: Annotated[list[Tenant], AfterValidator(_list_of_unique_names)] = []
     limits: Annotated[list[Limit], AfterValidator(_list_of_unique_names)] = []
 
+    @property
+    def nats_url(self) -> str:
+        """Where clients of the event plane connect."""
+        return f"nats://{self.host}:{self.nats.port}"
+
     def jurisdictions(self) -> Jurisdictions:
         """The tree with the user's own groups."""
         own = {name: frozenset(countries) for name, countries in self.groups.items()}

@@ -7,11 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from enginehouse.v1 import common_pb2
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
@@ -20,6 +17,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as genai
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from opentelemetry.trace import Span, SpanKind
+
+from enginehouse.v1 import common_pb2
 
 _SCOPE = "enginehouse"
 _METRICS_INTERVAL_MS = 10_000
@@ -49,6 +48,9 @@ def start_telemetry(*, service: str, instance: str, place: str, endpoint: str) -
     """Sends traces and metrics to an OTLP endpoint ("host:port", gRPC). Nothing, and None, without one."""
     if not endpoint:
         return None
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
     resource = Resource.create(
         {"service.name": f"enginehouse-{service}", "service.instance.id": instance, "enginehouse.place": place}
     )
