@@ -8,6 +8,7 @@ from enginehouse.router.request import Request
 from enginehouse.v1.common_pb2 import Operation
 from enginehouse.v1.ledger_pb2 import LimitUnit
 
+_MANY_TEXTS = frozenset({Operation.OPERATION_EMBEDDING, Operation.OPERATION_RERANK})
 _GENERATING = frozenset({Operation.OPERATION_CHAT, Operation.OPERATION_COMPLETION})
 
 
@@ -42,13 +43,12 @@ def input_tokens_bound(request: Request, replica: Replica) -> int:
     """The most tokens of the prompt.
 
     A byte of text bounds a token from above only for the text itself; the chat template adds its own, as measured at
-    readiness. The context bounds the whole. Each document that is ranked is read together with the query.
+    readiness. The context bounds the whole. A ranked document is read together with the query, whose bytes count for
+    each.
     """
     can = replica.capabilities
-    texts = request.input_count
-    if request.operation == Operation.OPERATION_RERANK:
-        return min(can.context_tokens_max, request.prompt_text_bytes + can.template_tokens) * texts
-    if request.operation == Operation.OPERATION_EMBEDDING:
+    if request.operation in _MANY_TEXTS:
+        texts = request.input_count
         return min(can.context_tokens_max * texts, request.prompt_text_bytes + can.template_tokens * texts)
     return min(
         can.context_tokens_max,

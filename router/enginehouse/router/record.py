@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from google.protobuf import duration_pb2, timestamp_pb2
+
 from enginehouse.router.decision import Decision, Refused, Verdict
 from enginehouse.router.jurisdiction import Residency
 from enginehouse.router.limits import Held, Limit
@@ -10,7 +12,6 @@ from enginehouse.router.request import Hints, Principal, Request
 from enginehouse.router.scorers import SCORERS
 from enginehouse.router.view import View
 from enginehouse.v1 import common_pb2, ledger_pb2, router_pb2
-from google.protobuf import duration_pb2, timestamp_pb2
 
 
 def request_from_message(message: router_pb2.RoutingRequest) -> Request:
