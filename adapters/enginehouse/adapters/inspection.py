@@ -54,5 +54,4 @@ class Inspection:
             input_count=self.input_count,
             hints=self.hints,
             principal=principal,
-            rewritable=self.layout is not None,
         )

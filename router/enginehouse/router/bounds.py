@@ -44,9 +44,12 @@ def input_tokens_bound(request: Request, replica: Replica) -> int:
 
     A byte of text bounds a token from above only for the text itself; the chat template adds its own, as measured at
     readiness. The context bounds the whole. A ranked document is read together with the query, whose bytes count for
-    each.
+    each. A count that the deployment made of this very prompt is exact.
     """
     can = replica.capabilities
+    for deployment, tokens in request.prompt_tokens:
+        if deployment == replica.deployment:
+            return min(can.context_tokens_max, tokens)
     if request.operation in _MANY_TEXTS:
         texts = request.input_count
         return min(can.context_tokens_max * texts, request.prompt_text_bytes + can.template_tokens * texts)
@@ -59,9 +62,18 @@ def input_tokens_bound(request: Request, replica: Replica) -> int:
     )
 
 
-def bounds(request: Request, replica: Replica) -> Bounds:
-    """The bounds of `request` on `replica`; the price of an unpriced replica is 0 here, and a filter drops it."""
+def bounds(request: Request, replica: Replica, output_tokens_max: int | None = None) -> Bounds:
+    """The bounds of `request` on `replica`; the price of an unpriced replica is 0 here, and a filter drops it.
+
+    Args:
+        request: what is asked.
+        replica: where.
+        output_tokens_max: a lower bound on the output of one choice, set to make the request fit. None: none.
+    """
     input_tokens = input_tokens_bound(request, replica)
-    output_tokens = output_tokens_bound(request, replica) * request.choices
+    output_tokens = output_tokens_bound(request, replica)
+    if output_tokens_max is not None:
+        output_tokens = min(output_tokens, output_tokens_max)
+    output_tokens *= request.choices
     cost = replica.price.cost_nanousd(input_tokens, output_tokens) if replica.price else 0
     return Bounds(input_tokens, output_tokens, cost)

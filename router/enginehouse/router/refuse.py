@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 
 from enginehouse.contract import Reason
-from enginehouse.router.decision import Need, Refused, Verdict
-from enginehouse.router.filters import FILTERS, Filter
+from enginehouse.router.decision import Need, Refused
+from enginehouse.router.filters import REFUSALS
 from enginehouse.router.jurisdiction import Place, Residency
-from enginehouse.router.question import Option, Question
+from enginehouse.router.moment import Moment
 from enginehouse.router.request import Request
+from enginehouse.router.sift import Dropped
+from enginehouse.router.weigh import Misfit
 
 RETRY_AFTER_S = 3.0
 _REASONS_SHOWN = 3
 _LIMIT_REASONS = (Reason.BUDGET_EXHAUSTED, Reason.RATE_LIMITED)
-_ORDER = {rule.name: index for index, rule in enumerate(FILTERS)}
+_ORDER = {name: index for index, name in enumerate(REFUSALS)}
 
 
 def unknown_model(request: Request) -> Refused:
@@ -48,46 +50,50 @@ def forbidden_here(places: Sequence[Place | None], rules: Sequence[Residency]) -
     return None
 
 
-def refuse(options: Sequence[Option], verdicts: Sequence[Verdict], question: Question) -> Refused:
+def refuse(request: Request, dropped: Sequence[Dropped], misfits: Sequence[Misfit], moment: Moment) -> Refused:
     """The refusal when every candidate was dropped: by the rule that came last, because it decided."""
-    rule = max((FILTERS[_ORDER[verdict.dropped_by]] for verdict in verdicts), key=lambda rule: _ORDER[rule.name])
-    if rule.refusal == Reason.MODEL_NOT_FOUND:
-        return unknown_model(question.request)
-    decisive = [verdict for verdict in verdicts if verdict.dropped_by == rule.name]
-    others = [verdict for verdict in verdicts if verdict.dropped_by != rule.name]
-    message = f"model {question.request.model!r}: no replica is left by rule {rule.name}: {reasons(decisive)}"
+    rule = max((one.rule for one in dropped), key=_ORDER.__getitem__)
+    reason = REFUSALS[rule]
+    if reason == Reason.MODEL_NOT_FOUND:
+        return unknown_model(request)
+    decisive = [one for one in dropped if one.rule == rule]
+    others = [one for one in dropped if one.rule != rule]
+    message = f"model {request.model!r}: no replica is left by rule {rule}: {reasons(decisive)}"
     if others:
         message += f". Others were kept out by rule {by_rule(others)}"
     return Refused(
-        rule.refusal,
-        rule.name,
+        reason,
+        rule,
         message,
-        retry_after_s=RETRY_AFTER_S if rule.refusal == Reason.NO_REPLICA_AVAILABLE else None,
-        needs=_needs(options, decisive, question) if rule.refusal in _LIMIT_REASONS else (),
+        retry_after_s=RETRY_AFTER_S if reason == Reason.NO_REPLICA_AVAILABLE else None,
+        needs=_needs([one for one in misfits if one.rule == rule], moment) if reason in _LIMIT_REASONS else (),
     )
 
 
-def reasons(verdicts: Sequence[Verdict]) -> str:
+def reasons(dropped: Sequence[Dropped]) -> str:
     """Why each was dropped; the same words once, and no more than three of them."""
-    shown = list(dict.fromkeys(f"{verdict.replica.id} {verdict.reason}" for verdict in verdicts))
-    more = f" and {len(shown) - _REASONS_SHOWN} more" if len(shown) > _REASONS_SHOWN else ""
-    return "; ".join(shown[:_REASONS_SHOWN]) + more
+    by_reason: dict[str, list[str]] = {}
+    for one in dropped:
+        by_reason.setdefault(one.reason, []).append(one.replica.id)
+    shown = [f"{_several(ids)} {reason}" for reason, ids in list(by_reason.items())[:_REASONS_SHOWN]]
+    more = f" and {len(by_reason) - _REASONS_SHOWN} reasons more" if len(by_reason) > _REASONS_SHOWN else ""
+    return "; ".join(shown) + more
 
 
-def by_rule(verdicts: Sequence[Verdict]) -> str:
+def by_rule(dropped: Sequence[Dropped]) -> str:
     """The rules that dropped something, with why, in the order of the rules. Empty when nothing was dropped."""
-    groups: dict[Filter, list[Verdict]] = {
-        rule: [verdict for verdict in verdicts if verdict.dropped_by == rule.name] for rule in FILTERS
-    }
-    return ", ".join(f"{rule.name} ({reasons(group)})" for rule, group in groups.items() if group)
+    groups: dict[str, list[Dropped]] = {}
+    for one in dropped:
+        groups.setdefault(one.rule, []).append(one)
+    return ", ".join(f"{rule} ({reasons(groups[rule])})" for rule in sorted(groups, key=_ORDER.__getitem__))
 
 
-def _needs(options: Sequence[Option], decisive: Sequence[Verdict], question: Question) -> tuple[Need, ...]:
-    dropped = {verdict.replica.id for verdict in decisive}
-    cheapest = min(
-        (option for option in options if option.replica.id in dropped),
-        key=lambda option: (option.bounds.cost_nanousd, option.replica.id),
-    )
+def _several(ids: Sequence[str]) -> str:
+    return ids[0] if len(ids) == 1 else f"{ids[0]} and {len(ids) - 1} more:"
+
+
+def _needs(misfits: Sequence[Misfit], moment: Moment) -> tuple[Need, ...]:
+    cheapest = min(misfits, key=lambda one: (one.offer.bounds.cost_nanousd, one.offer.sample.id)).offer
     return tuple(
-        Need(limit.id, cheapest.bounds.amount(limit.unit), question.headroom(limit.id)) for limit in cheapest.limits
+        Need(limit.id, cheapest.bounds.amount(limit.unit), moment.headroom(limit.id)) for limit in cheapest.limits
     )
