@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import grpc
+
 from enginehouse.services.node.calls import Calls
 from enginehouse.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
