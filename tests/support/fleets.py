@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from hypothesis import strategies as st
+
 from enginehouse.router import (
     Capabilities,
     Chip,
@@ -18,7 +20,6 @@ from enginehouse.router import (
 )
 from enginehouse.router.limits import IN_FLIGHT, REQUESTS, TOKENS, USD, Limit
 from enginehouse.v1 import common_pb2, ledger_pb2
-from hypothesis import strategies as st
 
 MODEL = "m"
 PRINCIPAL = Principal("default", "acme", "p", "k")

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from enginehouse.router import Decision, Hints, Policy, Request, Residency, View, decide, narrow
 from enginehouse.router.bounds import bounds
 from enginehouse.router.record import decision_to_message, request_from_message, request_to_message
 from enginehouse.v1 import common_pb2
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.support import fleets
 
 

@@ -3,9 +3,12 @@
 from collections.abc import AsyncIterator, Callable
 
 import grpc
+import structlog
+
 from enginehouse.services.access_log import AccessRecord, read_entry
 from enginehouse.v1 import envoy_access_log_pb2 as log
 
+_log = structlog.get_logger(__name__)
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
 _Context = grpc.aio.ServicerContext[log.AccessLogBatch, log.AccessLogReceipt]

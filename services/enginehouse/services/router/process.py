@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+
 from enginehouse.router import Jurisdictions
 from enginehouse.services.background import Background
 from enginehouse.services.bus import DESIRED, REGISTRATIONS, Bus, EventPublisher, Mirror
@@ -130,6 +131,7 @@ class Router:
         await self._nodes.stop()
         await self._allowances.stop()
         await self._channel.close()
+        self._settler.stop()
         await self._events.stop()
         await self._bus.stop()
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import grpc
+
 from enginehouse.contract import RequestError
 from enginehouse.router import Jurisdictions, Request
 from enginehouse.router.record import principal_from_message, request_from_message

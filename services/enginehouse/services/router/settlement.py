@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
+
 from enginehouse.router import Ending, Settlement, settle
 from enginehouse.router.limits import USD
 from enginehouse.services.access_log import AccessRecord
@@ -12,7 +13,7 @@ from enginehouse.v1 import common_pb2, events_pb2, router_pb2
 
 _log = structlog.get_logger(__name__)
 REPORT_GRACE_MS = 5_000
-"""How long a node may take to report a stream that ended without trailers."""
+"""How long a node may take to report a stream that ended without trailers, and Envoy's log after such a report."""
 
 
 @dataclass(slots=True)
@@ -23,6 +24,15 @@ class Admitted:
     admitted_ms: int
     ended_ms: int | None = None
     record: AccessRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A request that a node's report has settled, before Envoy's log told how it ended for the client."""
+
+    ticket: router_pb2.Ticket
+    settlement: Settlement
+    settled_ms: int
 
 
 class Settler:
@@ -49,6 +59,7 @@ class Settler:
         self._boot_ms = boot_ms
         self._longest_ms = longest_ms
         self._admitted: dict[str, Admitted] = {}
+        self._untold: dict[str, Untold] = {}
 
     def admit(self, ticket: router_pb2.Ticket) -> None:
         """Remembers a request that holds now."""
@@ -68,6 +79,9 @@ class Settler:
 
     def logged(self, record: AccessRecord) -> None:
         """Envoy says that a request ended."""
+        untold = self._untold.pop(record.request_id, None)
+        if untold is not None:
+            self._tell(untold.ticket, untold.settlement, record.http_status, _outcome(record))
         admitted = self._admitted.get(record.request_id)
         if admitted is None:
             return
@@ -82,13 +96,18 @@ class Settler:
         admitted = self._admitted.get(ticket.request_id)
         if admitted is None:
             return None
-        outcome = _outcome(admitted.record) if admitted.record else "reported"
-        status = admitted.record.http_status if admitted.record else 0
-        return self._end(admitted, Ending(replica=replica, http_status=status, usage=usage), outcome)
+        if admitted.record is not None:
+            ending = Ending(replica=replica, http_status=admitted.record.http_status, usage=usage)
+            return self._end(admitted, ending, _outcome(admitted.record))
+        settlement = self._settle(admitted, Ending(replica=replica, usage=usage))
+        # The charge does not wait for the log; the event does, because only the log knows what the client saw.
+        self._untold[ticket.request_id] = Untold(admitted.ticket, settlement, self._boot_ms())
+        return settlement
 
     def sweep(self) -> None:
-        """Ends what nobody reported in time, by its upper bound."""
+        """Ends what nobody reported in time, by its upper bound, and tells what no log told in time."""
         now_ms = self._boot_ms()
+        self._tell_overdue(now_ms - REPORT_GRACE_MS)
         for admitted in list(self._admitted.values()):
             if admitted.ended_ms is not None and now_ms - admitted.ended_ms >= REPORT_GRACE_MS:
                 record = admitted.record
@@ -103,13 +122,31 @@ class Settler:
         """How many requests are on their way."""
         return len(self._admitted)
 
+    def stop(self) -> None:
+        """Tells what waits for a log that will find nobody here."""
+        self._tell_overdue(self._boot_ms())
+
+    def _tell_overdue(self, settled_until_ms: int) -> None:
+        for request_id, untold in list(self._untold.items()):
+            if untold.settled_ms <= settled_until_ms:
+                del self._untold[request_id]
+                self._tell(untold.ticket, untold.settlement, 0, "reported")
+
     def _end(self, admitted: Admitted, ending: Ending, outcome: str) -> Settlement:
+        settlement = self._settle(admitted, ending)
+        self._tell(admitted.ticket, settlement, ending.http_status, outcome)
+        return settlement
+
+    def _settle(self, admitted: Admitted, ending: Ending) -> Settlement:
         ticket = admitted.ticket
         del self._admitted[ticket.request_id]
         replica = ticket.attempts[0].replica
         self.in_flight[replica] -= 1
         settlement = settle(ticket, ending)
         self._allowances.settle(ticket.request_id, settlement.used)
+        return settlement
+
+    def _tell(self, ticket: router_pb2.Ticket, settlement: Settlement, http_status: int, outcome: str) -> None:
         held_nanousd = max((hold.amount for hold in ticket.holds if hold.unit == USD), default=settlement.cost_nanousd)
         event = events_pb2.RequestSettled(
             request_id=ticket.request_id,
@@ -120,11 +157,10 @@ class Settler:
             usage=settlement.usage,
             charged_nanousd=min(settlement.cost_nanousd, held_nanousd),
             overrun_nanousd=max(0, settlement.cost_nanousd - held_nanousd),
-            http_status=ending.http_status,
+            http_status=http_status,
             outcome=outcome,
         )
         self._publish("request", ticket.request_id, "settled", event)
-        return settlement
 
 
 def _outcome(record: AccessRecord) -> str:
