@@ -58,11 +58,12 @@ class EchoControls:
             return int((await answer.json())["waiting"])
 
     async def plan_fault(self, kind: FaultKind, *, after_tokens: int = 0, requests: int = 1) -> None:
-        """The next `requests` go wrong. None may be planned yet.
+        """The next `requests` go wrong, and what was planned before does not.
 
         The node's liveness check probes an engine that has done nothing since the last check, and a probe would take
         the fault. So it is given something to see first, which counts as a probe does.
         """
+        await self.clear_faults()
         await self._post("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1})
         await self._post("/faults", {"kind": kind, "after_tokens": after_tokens, "requests": requests})
 

@@ -119,6 +119,12 @@ class UserMesh:
         os.kill(pid, signal.SIGKILL)
         return pid
 
+    def kill_engine(self, address: str) -> None:
+        """SIGKILL to the engine that listens at `address`, host:port."""
+        port = address.rpartition(":")[2]
+        (engine,) = [process for process in self.processes() if port in process.cmdline()]
+        engine.kill()
+
     def process_id(self, member: str) -> int:
         """The process id of a member, for example "node-eu-de"."""
         pid = self.state.processes().get(member)

@@ -10,7 +10,7 @@ from enginehouse.router.policy import Policy
 from enginehouse.router.replica import Replica
 from enginehouse.router.request import Principal
 
-_NO_POLICY = Policy()
+_NOTHING_ALLOWED = Policy(models=frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class View:
         )
 
     def policy(self, principal: Principal) -> Policy:
-        """The policy of the principal's tenant."""
-        return self.policies.get(principal.tenant_name, _NO_POLICY)
+        """The policy of the principal's tenant; of a tenant that is not known, one that allows no model."""
+        return self.policies.get(principal.tenant_name, _NOTHING_ALLOWED)
 
     def limits_over(self, principal: Principal, model: str, deployment: str) -> tuple[Limit, ...]:
         """Every limit that a request of `principal` for `model` is charged to on a replica of `deployment`."""

@@ -56,7 +56,13 @@ def read_entry(entry: envoy_access_log_pb2.AccessLogEntry) -> AccessRecord:
         replica=trailers.get("x-enginehouse-replica", ""),
         http_status=response.response_code.value,
         grpc_status=_whole(trailers.get("grpc-status")),
-        usage=_usage(ticket, seen, trailers, is_cut=client_left or upstream_broke),
+        usage=_usage(
+            ticket,
+            seen,
+            trailers,
+            is_cut=client_left or upstream_broke,
+            is_unanswered=response.response_body_bytes == 0 and not client_left,
+        ),
         client_left=client_left,
         upstream_broke=upstream_broke,
         started_ms=started_ms,
@@ -90,7 +96,13 @@ def read_line(line: str) -> AccessRecord | None:
         replica=_text(fields, "replica"),
         http_status=_whole(fields.get("response_code")) or 0,
         grpc_status=_whole(fields.get("grpc_status")),
-        usage=_usage(ticket, _mapping(fields.get("usage")), trailers, is_cut=client_left or upstream_broke),
+        usage=_usage(
+            ticket,
+            _mapping(fields.get("usage")),
+            trailers,
+            is_cut=client_left or upstream_broke,
+            is_unanswered=fields.get("bytes_sent") == 0 and not client_left,
+        ),
         client_left=client_left,
         upstream_broke=upstream_broke,
         started_ms=_unix_ms(_text(fields, "start_time")),
@@ -120,12 +132,23 @@ def _ticket(text: str) -> router_pb2.Ticket | None:
 
 
 def _usage(
-    ticket: router_pb2.Ticket | None, seen: Metadata, trailers: Mapping[str, str], *, is_cut: bool
+    ticket: router_pb2.Ticket | None,
+    seen: Metadata,
+    trailers: Mapping[str, str],
+    *,
+    is_cut: bool,
+    is_unanswered: bool,
 ) -> common_pb2.Usage | None:
-    """The token counts, from the best source: trailers, then the engine's usage, then llama.cpp's timings."""
+    """The token counts, from the best source: trailers, then the engine's usage, then llama.cpp's timings.
+
+    No tokens at all are no use: a node says so of a call that no engine has worked on. And a gRPC call that ended
+    without a message was refused, under HTTP status 200 and with trailers that are headers then, which no log has.
+    """
     method = common_pb2.USAGE_METHOD_ENGINE_PARTIAL if is_cut else common_pb2.USAGE_METHOD_ENGINE
     if "x-usage-output" in trailers or "x-usage-input" in trailers:
         counts = [_whole(trailers.get(f"x-usage-{name}")) or 0 for name in ("input", "cached-input", "output")]
+        if not any(counts):
+            return common_pb2.Usage(method=common_pb2.USAGE_METHOD_NONE)
     elif "input" in seen or "output" in seen:
         counts = [_whole(seen.get(name)) or 0 for name in ("input", "cached_input", "output")]
         if ticket is not None and ticket.dialect == common_pb2.DIALECT_ANTHROPIC:
@@ -133,6 +156,8 @@ def _usage(
     elif "timing_output" in seen:
         prompt, cached, output = (_whole(seen.get(f"timing_{name}")) or 0 for name in ("prompt", "cached", "output"))
         counts = [prompt + cached, cached, output]
+    elif is_unanswered and ticket is not None and ticket.dialect == common_pb2.DIALECT_GRPC:
+        return common_pb2.Usage(method=common_pb2.USAGE_METHOD_NONE)
     else:
         return None
     return common_pb2.Usage(

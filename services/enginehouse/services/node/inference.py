@@ -33,7 +33,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             try:
                 async with generation:
                     async for step in generation:
-                        call.began()
+                        call.sends()
                         call.usage = generation.usage
                         yield step
                 call.is_whole = True

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator
 from typing import TypeAlias
 
 from enginehouse.adapters import Inspection, openai
+from enginehouse.adapters.openai.failures import error_from_answer
 from enginehouse.adapters.splices import add_members, apply, cap_output, combine, remove_hints, set_model
 from enginehouse.contract import EngineError
 from enginehouse.services.node.calls import Call, Calls, initial_metadata
-from enginehouse.services.node.rest import Context, HttpBody, in_dialect
+from enginehouse.services.node.rest import NEXT_MAY_SERVE, Context, HttpBody, in_dialect
 from enginehouse.v1 import common_pb2, openai_pb2_grpc
 
 _ERROR_STATUS_MIN = 400
@@ -61,11 +62,15 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
                 call.usage = common_pb2.Usage(method=common_pb2.USAGE_METHOD_NONE)
                 raise
             headers = dict(answer.headers)
+            if answer.status in NEXT_MAY_SERVE:
+                answer.close()
+                call.usage = common_pb2.Usage(method=common_pb2.USAGE_METHOD_NONE)
+                raise error_from_answer(call.replica.engine, answer.status, None)
             if answer.status >= _ERROR_STATUS_MIN:
                 await context.send_initial_metadata(initial_metadata(answer.status, answer.headers))
             try:
                 async for chunk in answer.chunks():
-                    call.began()
+                    call.sends()
                     yield HttpBody(content_type=headers.get("content-type", "application/json"), data=chunk)
             finally:
                 call.usage, call.is_whole = answer.usage, answer.is_whole

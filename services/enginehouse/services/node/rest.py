@@ -17,7 +17,8 @@ HttpBody: TypeAlias = httpbody_pb2.HttpBody
 Context: TypeAlias = grpc.aio.ServicerContext[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
-_NEXT_MAY_SERVE = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+NEXT_MAY_SERVE = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+"""Statuses of a replica that another replica may not have: the ones that Envoy retries in the direct lane."""
 _log = structlog.get_logger(__name__)
 
 
@@ -41,7 +42,7 @@ async def in_dialect(
         error = _error_to_tell(caught, context)
         if streams:
             yield HttpBody(content_type=EVENT_STREAM, data=encode_stream_error(dialect, error, request_id_of(context)))
-        if began or error.http_status in _NEXT_MAY_SERVE:
+        if began or error.http_status in NEXT_MAY_SERVE:
             raise
         yield await _error_body(dialect, error, context)
 

@@ -46,7 +46,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         """Ends a request with what it used."""
         if not request.ticket.request_id:
             raise RequestError("ticket.request_id is empty; send the ticket that the request carried")
-        settlement = self._settler.reported(request.ticket, request.replica, request.usage)
+        settlement = self._settler.reported(request)
         if settlement is None:
             return router_pb2.SettleResponse(first=False)
         return router_pb2.SettleResponse(charged_nanousd=settlement.cost_nanousd, first=True)

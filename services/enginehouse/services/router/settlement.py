@@ -33,6 +33,7 @@ class Untold:
     ticket: router_pb2.Ticket
     settlement: Settlement
     settled_ms: int
+    engine_failed: bool
 
 
 class Settler:
@@ -81,7 +82,8 @@ class Settler:
         """Envoy says that a request ended."""
         untold = self._untold.pop(record.request_id, None)
         if untold is not None:
-            self._tell(untold.ticket, untold.settlement, record.http_status, _outcome(record))
+            outcome = _outcome(record, engine_failed=untold.engine_failed)
+            self._tell(untold.ticket, untold.settlement, record.http_status, outcome)
         admitted = self._admitted.get(record.request_id)
         if admitted is None:
             return
@@ -91,17 +93,18 @@ class Settler:
             return
         self._end(admitted, ending, _outcome(record))
 
-    def reported(self, ticket: router_pb2.Ticket, replica: str, usage: common_pb2.Usage) -> Settlement | None:
+    def reported(self, report: router_pb2.SettleRequest) -> Settlement | None:
         """A node says what a request used. None when it has been settled before."""
+        ticket, replica, usage = report.ticket, report.replica, report.usage
         admitted = self._admitted.get(ticket.request_id)
         if admitted is None:
             return None
         if admitted.record is not None:
             ending = Ending(replica=replica, http_status=admitted.record.http_status, usage=usage)
-            return self._end(admitted, ending, _outcome(admitted.record))
+            return self._end(admitted, ending, _outcome(admitted.record, engine_failed=report.engine_failed))
         settlement = self._settle(admitted, Ending(replica=replica, usage=usage))
         # The charge does not wait for the log; the event does, because only the log knows what the client saw.
-        self._untold[ticket.request_id] = Untold(admitted.ticket, settlement, self._boot_ms())
+        self._untold[ticket.request_id] = Untold(admitted.ticket, settlement, self._boot_ms(), report.engine_failed)
         return settlement
 
     def sweep(self) -> None:
@@ -163,9 +166,17 @@ class Settler:
         self._publish("request", ticket.request_id, "settled", event)
 
 
-def _outcome(record: AccessRecord) -> str:
+def _outcome(record: AccessRecord, *, engine_failed: bool = False) -> str:
+    if engine_failed:
+        return "engine_failed"
     if record.client_left:
         return "client_left"
-    if record.upstream_broke or not record.address:
+    if record.upstream_broke or not record.address or record.grpc_status:
         return "engine_failed"
-    return "complete" if 200 <= record.http_status < 400 else "refused_by_engine"
+    return "complete" if 200 <= record.http_status < 400 and not _is_refused_call(record) else "refused_by_engine"
+
+
+def _is_refused_call(record: AccessRecord) -> bool:
+    """Whether it is a gRPC call that ended without trailers: an error alone, which HTTP answers with status 200."""
+    is_grpc = record.ticket is not None and record.ticket.dialect == common_pb2.DIALECT_GRPC
+    return is_grpc and record.grpc_status is None
