@@ -63,7 +63,7 @@ lint: $(VENV)/.installed-dev ## ruff, format, and the import layers
 .PHONY: types
 types: $(VENV)/.installed-dev ## mypy --strict and pyright
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 .PHONY: format
 format: $(VENV)/.installed-dev ## Format the code

@@ -17,11 +17,19 @@ local INTERNAL = {status = "500", code = "internal", openai = "server_error", an
 
 local FORMS = {
   openai = '{"error":{"message":"%s","type":"%s","param":null,"code":"%s"}}',
-  anthropic = '{"type":"error","error":{"message":"%s","type":"%s"}}',
+  anthropic = '{"type":"error","error":{"message":"%s","type":"%s"},"request_id":"%s"}',
 }
 
 -- What the transcoder writes begins so; Envoy's own replies are in the client's dialect already.
 local TRANSCODED = '{"code":'
+
+local FILTER = "enginehouse.status"
+
+local function own_metadata(handle) return handle:streamInfo():dynamicMetadata() end
+
+function envoy_on_request(handle)
+  own_metadata(handle):set(FILTER, "request_id", handle:headers():get("x-request-id") or "")
+end
 
 local function replace_body(handle)
   local body = handle:body(true)
@@ -29,7 +37,8 @@ local function replace_body(handle)
   local status = handle:headers():get(":status")
   local kind = KINDS[status] or INTERNAL
   local dialect = handle:metadata():get("dialect")
-  body:setBytes(string.format(FORMS[dialect], kind.message, kind[dialect], kind.code))
+  local last = dialect == "anthropic" and own_metadata(handle):get(FILTER)["request_id"] or kind.code
+  body:setBytes(string.format(FORMS[dialect], kind.message, kind[dialect], last))
   handle:headers():replace(":status", kind.status)
   if kind ~= INTERNAL then handle:headers():replace("retry-after", "1") end
 end

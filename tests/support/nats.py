@@ -5,7 +5,6 @@ import socket
 from pathlib import Path
 
 from enginehouse.engines.process import ManagedProcess, OutputLog
-
 from tests.support.waiting import until
 
 

@@ -11,7 +11,7 @@ async def until(condition: Callable[[], object], what: str, deadline_s: float = 
     """Returns once `condition` is true; fails naming `what` after `deadline_s`."""
     try:
         async with asyncio.timeout(deadline_s):
-            while not condition():  # noqa: ASYNC110 (what is waited for is in another process)
+            while not condition():
                 await asyncio.sleep(_STEP_S)
     except TimeoutError:
         raise AssertionError(f"not within {deadline_s} s: {what}") from None
@@ -21,7 +21,7 @@ async def until_async(condition: Callable[[], Awaitable[object]], what: str, dea
     """As `until`, for a condition that has to be awaited."""
     try:
         async with asyncio.timeout(deadline_s):
-            while not await condition():  # noqa: ASYNC110 (as above)
+            while not await condition():
                 await asyncio.sleep(_STEP_S)
     except TimeoutError:
         raise AssertionError(f"not within {deadline_s} s: {what}") from None

@@ -30,7 +30,7 @@ from enginehouse.adapters.splices import (
     remove_hints,
     set_model,
 )
-from enginehouse.adapters.sse import SseEvent, SseParser, encode_event
+from enginehouse.adapters.sse import EventCutter, SseEvent, SseParser, encode_event
 from enginehouse.adapters.usage import UsageMeter, UsageScope
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "EmbeddingEncoding",
     "Endpoint",
     "ErrorAnswer",
+    "EventCutter",
     "GenerateCall",
     "Inspection",
     "MemberSpan",

@@ -7,18 +7,24 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from enginehouse.adapters._fields import shown
+from enginehouse.adapters._fields import malformed, shown
 from enginehouse.adapters.splices import BodyLayout, MemberSpan
 from enginehouse.contract import RequestError
 
 MEMBERS_MAX = 256
+# Far above what a conversation of one mebibyte holds, and far below the hundreds of thousands of "[]" that would fit.
+CONTAINERS_MAX = 32_768
+# What a text inside a body may have. Protobuf allows its own messages as many.
+LEVELS_MAX = 100
 _Result = TypeVar("_Result")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+# Takes what it has taken for good, and a string without an end up to the end: linear, whatever the text is.
+_STRING = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ def loads(text: str | bytes) -> object:
     return value
 
 
-def guarded(parse: Callable[[], _Result]) -> _Result:
+def guarded(parse: Callable[[], _Result], what: str = "the body") -> _Result:
     """Runs a parser of untrusted JSON; what is nested too deeply for it is the caller's fault.
 
     Raises:
@@ -52,7 +58,7 @@ def guarded(parse: Callable[[], _Result]) -> _Result:
     try:
         return parse()
     except RecursionError:
-        raise RequestError("the body is nested too deeply; expected fewer levels of lists and objects") from None
+        raise RequestError(f"{what} is nested too deeply; expected fewer levels of lists and objects") from None
 
 
 def parse_object(body: bytes) -> Document:
@@ -60,15 +66,49 @@ def parse_object(body: bytes) -> Document:
 
     Raises:
         RequestError: not UTF-8, not JSON, not an object, a key given twice at any depth (two parsers could disagree on
-            which one counts), NaN or an infinity, half of a surrogate pair, or more than 256 members.
+            which one counts), NaN or an infinity, half of a surrogate pair, more than 256 members, or more than 32768
+            lists and objects.
     """
     text = _decoded(body)
+    return _strictly("the body", lambda: _scan(text), {})
+
+
+def parse_text(text: str, path: str) -> dict[str, object]:
+    """Reads a string of a request that must be one JSON object, as strictly as a body.
+
+    Args:
+        text: the string.
+        path: where it is in the request, for messages.
+
+    Raises:
+        RequestError: as `parse_object`, or nested deeper than 100 levels.
+    """
+    value = _strictly(path, lambda: _value(text), {"field": path})
+    if not isinstance(value, dict):
+        raise malformed(path, value, "a JSON object as text")
+    return value
+
+
+def inner_containers(level: Iterable[object]) -> list[dict[str, object] | list[object]]:
+    """The lists and objects right inside those of `level`."""
+    return [
+        item
+        for container in level
+        if isinstance(container, (dict, list))
+        for item in (container.values() if isinstance(container, dict) else container)
+        if isinstance(item, (dict, list))
+    ]
+
+
+def _strictly(what: str, parse: Callable[[], _Result], metadata: dict[str, str]) -> _Result:
     try:
-        return guarded(lambda: _scan(text))
+        return guarded(parse, what)
     except json.JSONDecodeError as error:
-        raise RequestError(f"the body is not JSON: {error.msg} at character {error.pos}") from None
+        message = f"{what} is not JSON: {error.msg} at character {error.pos}"
+        raise RequestError(message, metadata=metadata) from None
     except ValueError as error:  # from our hooks, or a number of thousands of digits
-        raise RequestError(f"the body is not acceptable JSON: {str(error).partition(';')[0]}") from None
+        message = f"{what} is not acceptable JSON: {str(error).partition(';')[0]}"
+        raise RequestError(message, metadata=metadata) from None
 
 
 def _decoded(body: bytes) -> str:
@@ -103,7 +143,20 @@ def _no_constant(name: str) -> float:
 _DECODER = json.JSONDecoder(object_pairs_hook=_without_repetition, parse_float=_finite, parse_constant=_no_constant)
 
 
+def _value(text: str) -> object:
+    _refuse_many_containers(text)
+    value: object = _DECODER.decode(text)
+    _refuse_lone_surrogates(text, value)
+    level = inner_containers([[value]])
+    for _ in range(LEVELS_MAX):
+        level = inner_containers(level)
+    if level:
+        raise ValueError(f"it is nested deeper than {LEVELS_MAX} levels")
+    return value
+
+
 def _scan(text: str) -> Document:
+    _refuse_many_containers(text)
     index = _skip_space(text, 0)
     if text[index : index + 1] != "{":
         raise json.JSONDecodeError("expected an object in braces", text, index)
@@ -129,8 +182,7 @@ def _scan(text: str) -> Document:
         index = _skip_space(text, value_end)
     if (rest := _skip_space(text, index + 1)) != len(text):
         raise json.JSONDecodeError("expected nothing after the object", text, rest)
-    if _SURROGATE_ESCAPE.search(text):
-        _refuse_lone_surrogates(members)
+    _refuse_lone_surrogates(text, members)
     return Document(members, _layout(text, open_end, spans, members))
 
 
@@ -145,9 +197,20 @@ def _expect(text: str, index: int, mark: str) -> int:
     return _skip_space(text, index + 1)
 
 
-def _refuse_lone_surrogates(members: dict[str, object]) -> None:
+def _refuse_many_containers(text: str) -> None:
+    """Counts before anything is built: Python's objects of a body of empty lists are twenty times its size."""
+    if text.count("[") + text.count("{") <= CONTAINERS_MAX:
+        return
+    bare = _STRING.sub("", text)
+    if bare.count("[") + bare.count("{") > CONTAINERS_MAX:
+        raise ValueError(f"it holds more than {CONTAINERS_MAX} lists and objects")
+
+
+def _refuse_lone_surrogates(text: str, value: object) -> None:
+    if not _SURROGATE_ESCAPE.search(text):
+        return
     try:
-        json.dumps(members, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ValueError("a string holds half of a surrogate pair") from None
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 
+from enginehouse.adapters._json import inner_containers
 from enginehouse.v1 import common_pb2
 
 _HTML_SPECIAL = "<>&'"
@@ -25,9 +26,14 @@ class PromptMeter:
     image_count: int = 0
     features: set[common_pb2.Feature.ValueType] = field(default_factory=set)
 
-    def text(self, text: str) -> None:
-        """Text that the template writes as it is, and one byte for what joins it to its neighbor."""
-        self.text_bytes += utf8_length(text) + 1
+    def text(self, text: str, times: int = 1) -> None:
+        """Text that the template writes as it is, and one byte for what joins it to its neighbor.
+
+        Args:
+            text: of the request.
+            times: how often the model reads it.
+        """
+        self.text_bytes += (utf8_length(text) + 1) * times
 
     def rendered(self, value: object) -> None:
         """A JSON value that the template writes with a serializer of its own."""
@@ -63,13 +69,9 @@ def rendered_length(value: object) -> int:
 def _indentation(value: object) -> int:
     """Bytes of line ends and spaces that an indent of four adds."""
     total, depth = 0, 0
-    level: list[object] = [value]
+    level = inner_containers([[value]])
     while level:
         inner = 1 + _INDENT * (depth + 1)
-        below: list[object] = []
-        for container in level:
-            if isinstance(container, dict | list):
-                below += container.values() if isinstance(container, dict) else container
-                total += len(container) * inner + inner - _INDENT
-        level, depth = below, depth + 1
+        total += sum(len(container) * inner + inner - _INDENT for container in level)
+        level, depth = inner_containers(level), depth + 1
     return total

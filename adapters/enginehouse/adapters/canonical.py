@@ -1,14 +1,23 @@
 """The rules of a canonical request, written once for every door it can come through."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from enginehouse.adapters._fields import malformed, missing, unfit
+from enginehouse.adapters._fields import malformed, missing, unfit, unsupported
+from enginehouse.adapters._json import parse_text
+from enginehouse.contract import RequestError
 from enginehouse.v1 import common_pb2, inference_pb2
 
 CHOICES_MAX = 128
 MODEL_CHARACTERS_MAX = 256
+# Messages, parts, tool calls and tools of one request together, or its texts: empty ones are nothing on the wire and
+# hundreds of times as much here.
+ITEMS_MAX = 16_384
+# What stands before the words of a tool that failed, for engines whose dialect has no flag for it.
+ERROR_MARK = "Error: "
+_ONLY_CONVERSATIONS = "a prompt reaches the model as it is; send a conversation"
 _MODE = inference_pb2.ToolChoice
+_EFFORT = inference_pb2.Reasoning
 _ROLES = (
     inference_pb2.ROLE_SYSTEM,
     inference_pb2.ROLE_USER,
@@ -21,21 +30,26 @@ def check_generate(request: inference_pb2.GenerateRequest) -> None:
     """Refuses what no engine could be asked.
 
     Raises:
-        RequestError: MALFORMED_REQUEST, naming the field.
+        RequestError: MALFORMED_REQUEST or UNSUPPORTED_FIELD, naming the field.
     """
     _check_model(request.model)
     _check_input(request)
     _check_sampling(request.sampling)
+    _check_reasoning(request.reasoning)
+    if request.HasField("prompt") and asks_for_reasoning(request.reasoning):
+        raise unsupported("reasoning", _ONLY_CONVERSATIONS)
     _check_tools(request.tools, request.tool_choice)
-    if request.response_format.HasField("json_schema") and not request.response_format.json_schema.HasField("schema"):
-        raise missing("response_format.json_schema.schema", "a JSON Schema")
+    if request.response_format.HasField("json_schema"):
+        if not request.response_format.json_schema.schema:
+            raise missing("response_format.json_schema.schema", "a JSON Schema")
+        parse_text(request.response_format.json_schema.schema, "response_format.json_schema.schema")
 
 
 def check_count_tokens(request: inference_pb2.CountTokensRequest) -> None:
     """The same for counting.
 
     Raises:
-        RequestError: MALFORMED_REQUEST, naming the field.
+        RequestError: MALFORMED_REQUEST or UNSUPPORTED_FIELD, naming the field.
     """
     _check_model(request.model)
     _check_input(request)
@@ -51,6 +65,7 @@ def check_embed(request: inference_pb2.EmbedRequest) -> None:
     _check_model(request.model)
     if not request.input:
         raise missing("input", "at least one text")
+    _check_count("input", request.input)
     if request.HasField("dimensions") and request.dimensions < 1:
         raise malformed("dimensions", request.dimensions, "a whole number above 0")
 
@@ -66,6 +81,7 @@ def check_rerank(request: inference_pb2.RerankRequest) -> None:
         raise missing("query", "a text")
     if not request.documents:
         raise missing("documents", "at least one text")
+    _check_count("documents", request.documents)
     if request.top_n < 0:
         raise malformed("top_n", request.top_n, "a whole number above 0, or 0 for all")
 
@@ -86,8 +102,14 @@ def features_of(request: inference_pb2.GenerateRequest) -> frozenset[common_pb2.
         common_pb2.FEATURE_PENALTIES: bool(sampling.presence_penalty or sampling.frequency_penalty),
         common_pb2.FEATURE_STOP_SEQUENCES: bool(sampling.stop),
         common_pb2.FEATURE_LORA: bool(request.lora),
+        common_pb2.FEATURE_REASONING: asks_for_reasoning(request.reasoning),
     }
     return frozenset(feature for feature, needed in needs.items() if needed)
+
+
+def asks_for_reasoning(reasoning: inference_pb2.Reasoning) -> bool:
+    """Whether the model is to reason in any other way than it does by itself."""
+    return bool(reasoning.effort or reasoning.budget_tokens)
 
 
 def _check_model(model: str) -> None:
@@ -102,11 +124,29 @@ def _check_input(request: inference_pb2.GenerateRequest | inference_pb2.CountTok
     if kind is None:
         raise missing("input", "a conversation or a prompt")
     if kind == "prompt":
+        if request.tools:
+            raise unsupported("tools", _ONLY_CONVERSATIONS)
         return
     if not request.conversation.messages:
         raise missing("conversation.messages", "at least one message")
+    _check_items(request)
     for index, message in enumerate(request.conversation.messages):
         _check_message(message, f"conversation.messages[{index}]")
+
+
+def _check_items(request: inference_pb2.GenerateRequest | inference_pb2.CountTokensRequest) -> None:
+    messages = request.conversation.messages
+    count = len(messages) + len(request.tools)
+    if count <= ITEMS_MAX:
+        count += sum(len(message.parts) + len(message.tool_calls) for message in messages)
+    if count > ITEMS_MAX:
+        message = f"the request has more than {ITEMS_MAX} messages, parts, tool calls and tools; send fewer"
+        raise RequestError(message, metadata={"field": "conversation.messages"})
+
+
+def _check_count(path: str, texts: Sequence[str]) -> None:
+    if len(texts) > ITEMS_MAX:
+        raise RequestError(f"{path} has {len(texts)} texts; send at most {ITEMS_MAX}", metadata={"field": path})
 
 
 def _check_message(message: inference_pb2.Message, path: str) -> None:
@@ -125,6 +165,8 @@ def _check_message(message: inference_pb2.Message, path: str) -> None:
             raise missing(f"{path}.tool_calls[{index}].name", "the name of a tool")
     if message.role == inference_pb2.ROLE_TOOL and not message.tool_call_id:
         raise missing(f"{path}.tool_call_id", "the id of the call that this message answers")
+    if message.is_error and message.role != inference_pb2.ROLE_TOOL:
+        raise malformed(f"{path}.is_error", message.is_error, "false: only a tool's message tells that it failed")
 
 
 def _check_sampling(sampling: inference_pb2.Sampling) -> None:
@@ -142,12 +184,23 @@ def _check_sampling(sampling: inference_pb2.Sampling) -> None:
         raise malformed("sampling.temperature", sampling.temperature, "a number from 0 upward")
 
 
+def _check_reasoning(reasoning: inference_pb2.Reasoning) -> None:
+    if reasoning.effort not in _EFFORT.Effort.values():
+        raise malformed("reasoning.effort", reasoning.effort, "a value of Reasoning.Effort")
+    if reasoning.budget_tokens < 0:
+        raise malformed("reasoning.budget_tokens", reasoning.budget_tokens, "tokens above 0, or 0 for no bound")
+    if reasoning.effort == _EFFORT.EFFORT_NONE and reasoning.budget_tokens:
+        raise malformed("reasoning.budget_tokens", reasoning.budget_tokens, "0, because effort is EFFORT_NONE")
+
+
 def _check_tools(tools: Iterable[inference_pb2.Tool], choice: inference_pb2.ToolChoice) -> None:
     names: set[str] = set()
     for index, tool in enumerate(tools):
         if not tool.name or tool.name in names:
             raise unfit(f"tools[{index}].name", tool.name, "a name that no other tool has")
         names.add(tool.name)
+        if tool.parameters:
+            parse_text(tool.parameters, f"tools[{index}].parameters")
     if choice.mode == _MODE.MODE_NAMED and choice.name not in names:
         raise unfit("tool_choice.name", choice.name, "one of the request's tools")
     if choice.mode == _MODE.MODE_REQUIRED and not names:

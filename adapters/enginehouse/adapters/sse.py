@@ -1,5 +1,6 @@
 """Server-sent events: read piece by piece as bytes arrive, and written."""
 
+import re
 from dataclasses import dataclass
 
 from enginehouse.contract import EngineError, Reason
@@ -8,6 +9,8 @@ EVENT_BYTES_MAX = 1024 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _DEFAULT_NAME = "message"
 _NAME_OF_ERROR = "error"
+_EMPTY_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_EMPTY_LINE_BYTES_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,45 @@ class SseParser:
 
     def _check(self, more_bytes: int) -> None:
         if self._event_bytes + more_bytes > self._event_bytes_max:
-            message = f"the engine sent an event of more than {self._event_bytes_max} bytes"
-            raise EngineError(message, Reason.ENGINE_FAILED)
+            raise _too_large(self._event_bytes_max)
+
+
+class EventCutter:
+    """Cuts a stream into its events, byte for byte, for one that is passed on as it is.
+
+    Args:
+        event_bytes_max: bytes of one event, comments included.
+    """
+
+    def __init__(self, *, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
+        self._event_bytes_max = event_bytes_max
+        self._rest = b""
+
+    @property
+    def rest(self) -> bytes:
+        """What came after the last event and is none: no empty line ended it."""
+        return self._rest
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Takes the next bytes and returns the events that they complete, each with the empty line at its end.
+
+        Raises:
+            EngineError: an event is larger than the bound.
+        """
+        known = len(self._rest)
+        self._rest += chunk
+        events, start = [], 0
+        for match in _EMPTY_LINE.finditer(self._rest, max(0, known - _EMPTY_LINE_BYTES_MAX)):
+            events.append(self._rest[start : match.end()])
+            start = match.end()
+        self._rest = self._rest[start:]
+        if any(len(piece) > self._event_bytes_max for piece in (*events, self._rest)):
+            raise _too_large(self._event_bytes_max)
+        return events
+
+
+def _too_large(event_bytes_max: int) -> EngineError:
+    return EngineError(f"the engine sent an event of more than {event_bytes_max} bytes", Reason.ENGINE_FAILED)
 
 
 def encode_event(data: bytes, name: str = "") -> bytes:

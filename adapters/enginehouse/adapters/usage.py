@@ -5,12 +5,16 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 
 from enginehouse.adapters._json import loads
-from enginehouse.adapters.sse import SseParser
+from enginehouse.adapters.sse import SseEvent, SseParser
 from enginehouse.contract import EngineError
 from enginehouse.v1 import common_pb2
 
 JSON_BYTES_MAX = 64 * 1024 * 1024
 _EVENT_STREAM = "text/event-stream"
+_DONE = "[DONE]"
+_ERROR_EVENT = "error"
+# Ends that nobody asked for: vLLM and SGLang abort, vLLM fails with error, TensorRT-LLM cancels and times out.
+_UNFINISHED = frozenset({"abort", "cancelled", "error", "timeout"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,22 +137,33 @@ def _tokens(counts: Mapping[str, object], name: str) -> int | None:
 
 
 class UsageMeter:
-    """Reads the usage of an answer from its bytes as they pass. It changes nothing and never fails.
+    """Reads the usage of an answer from its bytes as they pass, and its end. It changes nothing and never fails.
 
     Args:
         content_type: the answer's header; `text/event-stream` is read event by event, anything else as one JSON value.
         scope: what the engine's counts cover.
+        choices: how many a whole stream has at least.
+
+    Attributes:
+        began: an event of the answer itself has come.
+        is_done: the engine said ``[DONE]``, which it may say after anything.
+        failure: what the engine said when it failed in the stream: a frame, or its text if that is no object.
     """
 
-    def __init__(self, content_type: str, scope: UsageScope = UsageScope.CHOICE_WHILE_RUNNING) -> None:
+    def __init__(
+        self, content_type: str, scope: UsageScope = UsageScope.CHOICE_WHILE_RUNNING, choices: int = 1
+    ) -> None:
+        self.began = False
+        self.is_done = False
+        self.failure: object | None = None
+        self._choices = choices
         self._tally = UsageTally(scope)
         self._events = SseParser() if content_type.startswith(_EVENT_STREAM) else None
         self._json = bytearray()
         self._lost = False
         self._ended = False
-        self._failed = False
         self._open: set[int] = set()
-        self._began = False
+        self._finished: set[int] = set()
 
     def feed(self, chunk: bytes) -> None:
         """Looks at the next bytes."""
@@ -160,7 +175,7 @@ class UsageMeter:
             return
         try:
             for event in self._events.feed(chunk):
-                self._look_at_event(event.data)
+                self._look_at_event(event)
         except EngineError:
             self._lost = True
 
@@ -171,9 +186,9 @@ class UsageMeter:
         return self.usage
 
     @property
-    def is_cut(self) -> bool:
-        """Whether a stream that began has told neither its end nor an error: to stop now would be to stop early."""
-        return self._began and not self._ended and not self._failed and not self._lost
+    def is_whole(self) -> bool:
+        """Whether a stream has told why each of its choices ended, and no error: to stop now is not to stop early."""
+        return self._ended and self.failure is None
 
     @property
     def usage(self) -> common_pb2.Usage:
@@ -181,7 +196,7 @@ class UsageMeter:
         if self._lost or not self._tally.known:
             return common_pb2.Usage(method=common_pb2.USAGE_METHOD_UPPER_BOUND)
         partial, final = common_pb2.USAGE_METHOD_ENGINE_PARTIAL, common_pb2.USAGE_METHOD_ENGINE
-        return self._tally.usage(final if self._ended else partial)
+        return self._tally.usage(final if self.is_whole else partial)
 
     def _look_at_json(self, body: bytes) -> None:
         answer = loads(body)
@@ -193,13 +208,17 @@ class UsageMeter:
             self._tally.whole(count)
             self._ended = True
 
-    def _look_at_event(self, data: str) -> None:
-        frame = loads(data)
+    def _look_at_event(self, event: SseEvent) -> None:
+        self.is_done = self.is_done or event.data.startswith(_DONE)  # as the official SDKs read it
+        frame = loads(event.data)
+        if event.name == _ERROR_EVENT or (
+            isinstance(frame, dict) and (frame.get("error") or frame.get("object") == "error")
+        ):
+            self.failure = frame if isinstance(frame, dict) else event.data
         if not isinstance(frame, dict):
             return
-        self._failed = self._failed or bool(frame.get("error")) or frame.get("object") == "error"
         message, delta = frame.get("message"), frame.get("delta")
-        self._began = self._began or isinstance(message, dict)
+        self.began = self.began or isinstance(message, dict)
         count = read_count(message if isinstance(message, dict) else frame)  # Anthropic's message_start nests it
         self._ended = self._ended or (isinstance(delta, dict) and bool(delta.get("stop_reason")))
         choices = frame.get("choices")
@@ -213,9 +232,12 @@ class UsageMeter:
         index = _tokens(choice, "index") or 0
         if count:
             self._tally.choice(index, count)
-        self._began = True
-        self._open.add(index)
-        if choice.get("finish_reason"):
+        self.began = True
+        reason = choice.get("finish_reason")
+        if reason:
             self._tally.finished(index)
-            self._open.discard(index)
-        self._ended = not self._open
+        if isinstance(reason, str) and reason and reason not in _UNFINISHED:
+            self._finished.add(index)
+        self._open.add(index)
+        self._open -= self._finished
+        self._ended = not self._open and len(self._finished) >= self._choices

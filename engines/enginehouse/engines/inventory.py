@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import psutil
+
 from enginehouse.v1 import common_pb2
 
 _CPUINFO = Path("/proc/cpuinfo")

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 import aiohttp
+
 from enginehouse.contract import EngineError, Reason
 from enginehouse.engines.clock import Clock, within
 from enginehouse.engines.metrics import LoadMeter, LoadSample, MetricsMapping

@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar
 
-from enginehouse.contract.reasons import Reason
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
+
+from enginehouse.contract.reasons import Reason
 
 ERROR_DOMAIN = "enginehouse"
 

@@ -71,7 +71,7 @@ _STATUSES: dict[Reason, Statuses] = {
     Reason.INVALID_KEY: Statuses(HTTPStatus.UNAUTHORIZED, code_pb2.UNAUTHENTICATED),
     Reason.PERMISSION_DENIED: Statuses(HTTPStatus.FORBIDDEN, code_pb2.PERMISSION_DENIED),
     Reason.MODEL_NOT_FOUND: Statuses(HTTPStatus.NOT_FOUND, code_pb2.NOT_FOUND),
-    Reason.PATH_NOT_FOUND: Statuses(HTTPStatus.NOT_FOUND, code_pb2.NOT_FOUND),
+    Reason.PATH_NOT_FOUND: Statuses(HTTPStatus.NOT_FOUND, code_pb2.UNIMPLEMENTED),
     Reason.CAPABILITY_NOT_FOUND: Statuses(HTTPStatus.NOT_FOUND, code_pb2.NOT_FOUND),
     Reason.CHIP_NOT_FOUND: Statuses(HTTPStatus.NOT_FOUND, code_pb2.NOT_FOUND),
     Reason.QUALITY_NOT_FOUND: Statuses(HTTPStatus.NOT_FOUND, code_pb2.NOT_FOUND),

@@ -47,18 +47,19 @@ class Settlement:
 def settle(ticket: router_pb2.Ticket, ending: Ending) -> Settlement:
     """Computes the charge of every limit that the request holds in.
 
-    Nothing was reached, or the engine answered with an error and no usage: nothing is charged. A count is known: its
-    cost at the frozen price of the replica that answered. Work was done and nobody counted it: the whole hold, by the
-    method UPPER_BOUND, because a charge is never below what was used.
+    Nothing was reached, or the engine did no work, or it answered with an error and no usage: nothing is charged. A
+    count is known: its cost at the frozen price of the replica that answered. Work was done and nobody counted it: the
+    whole hold, by the method UPPER_BOUND, because a charge is never below what was used.
     """
-    attempt = _answering(ticket, ending)
+    attempt, usage = _answering(ticket, ending), ending.usage
     if attempt is None:
-        return Settlement("", common_pb2.Usage(method=common_pb2.USAGE_METHOD_NONE), 0, {})
-    if ending.usage is None and ending.http_status >= _HTTP_ERROR:
-        return Settlement(attempt.replica, common_pb2.Usage(method=common_pb2.USAGE_METHOD_NONE), 0, {})
-    if ending.usage is None:
+        return _nothing("")
+    if usage is None and ending.http_status >= _HTTP_ERROR:
+        return _nothing(attempt.replica)
+    if usage is None or usage.method == common_pb2.USAGE_METHOD_UPPER_BOUND:
         return _upper_bound(ticket, attempt)
-    usage = ending.usage
+    if usage.method == common_pb2.USAGE_METHOD_NONE:
+        return _nothing(attempt.replica)
     cost = Price.from_message(attempt.price).cost_nanousd(
         usage.input_tokens, usage.output_tokens, min(usage.cached_input_tokens, usage.input_tokens)
     )
@@ -76,6 +77,10 @@ def _answering(ticket: router_pb2.Ticket, ending: Ending) -> router_pb2.Attempt 
         if attempt.replica == ending.replica if ending.replica else attempt.address == ending.address:
             return attempt
     return None
+
+
+def _nothing(replica: str) -> Settlement:
+    return Settlement(replica, common_pb2.Usage(method=common_pb2.USAGE_METHOD_NONE), 0, {})
 
 
 def _upper_bound(ticket: router_pb2.Ticket, attempt: router_pb2.Attempt) -> Settlement:

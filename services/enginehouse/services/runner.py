@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import structlog
+
 from enginehouse.contract import EnginehouseError
 
 _log = structlog.get_logger(__name__)

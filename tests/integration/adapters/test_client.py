@@ -115,6 +115,7 @@ async def test_a_forwarded_stream_is_unchanged_and_counted(
         answer = await client.forward("/v1/any", b'{"as": "it is"}', {"x-request-id": "r1"})
         passed = b"".join([chunk async for chunk in answer.chunks()])
     assert passed == recorded(recording)
+    assert answer.is_whole
     assert answer.status == 200
     assert answer.headers == (("content-type", "text/event-stream"),)
     assert (answer.usage.output_tokens, answer.usage.method) == (output_tokens, common_pb2.USAGE_METHOD_ENGINE)
@@ -186,14 +187,28 @@ async def test_a_forwarded_stream_that_ends_early_is_an_error_however_clean(
     assert answer.usage.method == common_pb2.USAGE_METHOD_ENGINE_PARTIAL
 
 
-async def test_a_forwarded_error_frame_is_told_once(session: aiohttp.ClientSession) -> None:
-    frames = recorded("llama_cpp/chat.sse")[:900] + b'\n\ndata: {"error":{"message":"x"}}\n\ndata: [DONE]\n\n'
+async def test_a_forwarded_error_frame_is_told_once_and_nothing_after_it(session: aiohttp.ClientSession) -> None:
+    frames = recorded("llama_cpp/chat.sse")[:900] + b'\n\ndata: {"error":{"message":"x"}}\n\n'
 
     async def script(exchange: Exchange) -> None:
         await exchange.begin()
-        await exchange.send(frames)
+        await exchange.send(frames + b"data: [DONE]\n\n")
         await exchange.end()
 
     async with scripted_engine(script) as engine:
         answer = await EngineClient(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
         assert b"".join([chunk async for chunk in answer.chunks()]) == frames
+    assert not answer.is_whole
+    assert answer.usage.method == common_pb2.USAGE_METHOD_ENGINE_PARTIAL
+
+
+async def test_an_event_without_end_is_an_error(session: aiohttp.ClientSession) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.begin()
+        await exchange.send(b"data: " + b"x" * (2 << 20))
+        await exchange.client_left()
+
+    async with scripted_engine(script) as engine:
+        answer = await EngineClient(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
+        with pytest.raises(EngineError, match="more than 1048576 bytes"):
+            [chunk async for chunk in answer.chunks()]

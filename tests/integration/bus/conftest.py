@@ -2,8 +2,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from enginehouse.services.bus import Bus
 
+from enginehouse.services.bus import Bus
 from tests.support.nats import NatsServer
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 
 import pytest
+
 from enginehouse.contract import DependencyError
 from enginehouse.services.bus import (
     DESIRED,
@@ -16,7 +17,6 @@ from enginehouse.services.bus import (
     subject_of,
 )
 from enginehouse.v1 import events_pb2
-
 from tests.support.nats import NatsServer
 from tests.support.waiting import until, until_async
 

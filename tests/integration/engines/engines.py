@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import psutil
+
 from enginehouse.contract import EngineError
 from enginehouse.engines import (
     READY,
@@ -29,7 +30,6 @@ from enginehouse.engines import (
 )
 from enginehouse.engines.load import PageReader
 from enginehouse.v1 import admin_pb2, common_pb2, node_pb2
-
 from tests.support.nats import free_port
 from tests.support.waiting import DEADLINE_S, until
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from enginehouse.engines.metrics import parse_prometheus
 
+from enginehouse.engines.metrics import parse_prometheus
 from tests.integration.engines.engines import chunks, engine_process
 from tests.support.waiting import until_async
 

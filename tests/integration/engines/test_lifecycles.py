@@ -5,9 +5,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+
 from enginehouse.engines import DEGRADED, DRAINING, READY, STOPPED, FailureClass
 from enginehouse.v1 import admin_pb2
-
 from tests.integration.engines.engines import Supervised, chunks, frozen, group_of, is_alive, killed, running, serving
 from tests.support.waiting import DEADLINE_S, until
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from enginehouse.engines.llama_cpp import LlamaCppEngine
 from enginehouse.engines.metrics import parse_prometheus
 from enginehouse.engines.models import SMOLLM2, ModelStore
-
 from tests.integration.engines.engines import EngineProcess, chunks, engine_process
 from tests.support.waiting import until_async
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from enginehouse.engines.metrics import parse_prometheus
 
+from enginehouse.engines.metrics import parse_prometheus
 from tests.integration.engines.engines import EngineProcess, engine_process
 
 

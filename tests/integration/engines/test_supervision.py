@@ -10,11 +10,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+
 from enginehouse.engines import DEGRADED, FAILED, READY, FailureClass, RestartPolicy, ports
 from enginehouse.engines.load import HttpPageReader
 from enginehouse.engines.process import ManagedProcess, OutputLog
 from enginehouse.v1 import admin_pb2
-
 from tests.integration.engines.engines import QUICK, Supervised, frozen, is_alive, serving
 from tests.support.waiting import DEADLINE_S, until
 

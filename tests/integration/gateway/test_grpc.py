@@ -12,9 +12,8 @@ from grpc_status import rpc_status
 
 from enginehouse.contract import PolicyRefusal, Reason
 from enginehouse.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc
-from tests.integration.gateway import stub_engine
 from tests.integration.gateway.mesh import UNKNOWN, Mesh
-from tests.integration.gateway.stub_router import Answer, adapter, denied, direct
+from tests.integration.gateway.stub_router import Answer, adapter, denied
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -107,13 +106,6 @@ async def test_unknown_service_is_unimplemented_and_not_checked(mesh: Mesh) -> N
             await mesh.channel.unary_unary(path, bytes, bytes)(b"")
         assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert mesh.router.checks == []
-
-
-async def test_deadline_of_the_client_is_kept_by_envoy(mesh: Mesh) -> None:
-    mesh.engines[0].serve = stub_engine.hang
-    mesh.answer(direct(mesh.engines[0].address))
-    reply = await mesh.request(headers={"content-type": "application/grpc", "grpc-timeout": "200m"})
-    assert reply.headers["grpc-status"] == str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
 
 
 async def test_admin_api_goes_to_control_with_the_callers_token_and_without_a_check(mesh: Mesh) -> None:

@@ -5,19 +5,18 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from enginehouse.adapters._struct import to_struct
+from enginehouse.adapters._json import dumps
 from enginehouse.v1 import common_pb2, inference_pb2
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-_KEY = TEXT.filter(lambda name: not name.startswith("\0"))
 NAME = st.text("abcdefghijklmnop_é", min_size=1, max_size=8)
 # Adding zero leaves out -0.0, which is written as 0.
 NUMBER = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False).map(lambda number: number + 0)
 LEAF = st.none() | st.booleans() | NUMBER | TEXT
 JSON = st.recursive(
-    LEAF, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEY, inner, max_size=4), max_leaves=12
+    LEAF, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4), max_leaves=12
 )
-SCHEMA = st.dictionaries(_KEY, JSON, min_size=1, max_size=4)
+SCHEMA = st.dictionaries(TEXT, JSON, min_size=1, max_size=4)
 
 
 def written(value: object, random: Random) -> str:
@@ -82,12 +81,15 @@ def generate_requests(draw: st.DrawFn) -> inference_pb2.GenerateRequest:
         last = request.conversation.messages.add(role=inference_pb2.ROLE_USER)
         last.parts.add(text=draw(TEXT))
         for index, schema in enumerate(draw(st.lists(SCHEMA, max_size=2))):
-            tool = request.tools.add(name=f"tool_{index}", description=draw(TEXT))
-            tool.parameters.CopyFrom(to_struct(schema, "parameters"))
+            tool = request.tools.add(name=f"tool_{index}", description=draw(TEXT), strict=draw(st.booleans()))
+            tool.parameters = draw(st.just("") | st.just(dumps(schema).decode()))
         _choose_tool(request, draw(st.sampled_from(inference_pb2.ToolChoice.Mode.values())), draw(st.booleans()))
         if draw(st.booleans()):
-            request.response_format.json_schema.name = draw(NAME)
-            request.response_format.json_schema.schema.CopyFrom(to_struct(draw(SCHEMA), "schema"))
+            wanted = request.response_format.json_schema
+            wanted.name, wanted.description, wanted.strict = draw(NAME), draw(TEXT), draw(st.booleans())
+            wanted.schema = dumps(draw(SCHEMA)).decode()
+        if draw(st.booleans()):
+            request.reasoning.effort = draw(st.sampled_from(inference_pb2.Reasoning.Effort.values()[1:]))
     for name, value in draw(st.dictionaries(NAME, TEXT, max_size=2)).items():
         request.metadata[name] = value
     _sample(request.sampling, draw(_SAMPLING))

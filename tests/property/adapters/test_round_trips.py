@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enginehouse.adapters import CollectedAnswer, Collector, SseParser, UsageMeter, collect, openai
-from enginehouse.adapters._struct import to_plain, to_struct
+from enginehouse.adapters._json import dumps, parse_text
 from enginehouse.adapters.anthropic import StreamEncoder as AnthropicStreamEncoder
 from enginehouse.adapters.openai import AnswerReader, OpenAIQuirks, StreamEncoder, encode_unary
 from enginehouse.contract import EngineError
@@ -12,7 +12,7 @@ from enginehouse.v1 import common_pb2, inference_pb2
 from tests.property.adapters.strategies import SCHEMA, cut, generate_requests, generations
 from tests.unit.adapters.build import HEAD, sse_objects
 
-QUIRKS = OpenAIQuirks("any")
+QUIRKS = OpenAIQuirks("any", reasoning_effort_member="reasoning_effort", holds_calls_to_schema=True)
 CHAT = common_pb2.OPERATION_CHAT
 
 
@@ -49,7 +49,7 @@ def said(answer: CollectedAnswer) -> list[tuple[object, ...]]:
 @settings(deadline=None)
 @given(SCHEMA)
 def test_json_keeps_its_values_and_the_order_of_its_keys(schema: dict[str, object]) -> None:
-    plain = to_plain(to_struct(schema, "schema"))
+    plain = parse_text(dumps(schema).decode(), "schema")
     assert plain == schema
     assert keys(plain) == keys(schema)
 

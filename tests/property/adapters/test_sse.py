@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enginehouse.adapters import SseEvent, SseParser
+from enginehouse.adapters import EventCutter, SseEvent, SseParser
 from tests.property.adapters.strategies import cut
 
 LINE = st.sampled_from(
@@ -19,6 +19,18 @@ def test_chunks_change_nothing(case: tuple[bytes, list[bytes]]) -> None:
     stream, chunks = case
     whole, pieces = SseParser(), SseParser()
     assert [event for chunk in chunks for event in pieces.feed(chunk)] == whole.feed(stream)
+
+
+@settings(deadline=None, max_examples=300)
+@given((STREAM | st.binary(max_size=60)).flatmap(lambda stream: st.tuples(st.just(stream), cut(stream))))
+def test_a_stream_cut_into_events_is_the_stream_and_each_is_one_event(case: tuple[bytes, list[bytes]]) -> None:
+    stream, chunks = case
+    cutter, parser = EventCutter(), SseParser()
+    pieces = [piece for chunk in chunks for piece in cutter.feed(chunk)]
+    assert b"".join(pieces) + cutter.rest == stream
+    read = [parser.feed(piece) for piece in pieces]
+    assert all(len(events) <= 1 for events in read)
+    assert [event for events in read for event in events] == SseParser().feed(stream)
 
 
 @settings(deadline=None)

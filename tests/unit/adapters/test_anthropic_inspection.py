@@ -76,8 +76,10 @@ def test_an_output_format_is_a_schema() -> None:
     assert inspect(CHAT, messages_body(output_config=output)).features == {common_pb2.FEATURE_JSON_SCHEMA}
 
 
-def test_counting_tokens_needs_no_limit() -> None:
-    assert inspect(COUNT, messages_body(max_tokens=None)).output_tokens_max is None
+def test_counting_tokens_needs_no_limit_and_nothing_of_what_shapes_an_answer() -> None:
+    thinking, output = {"type": "enabled", "budget_tokens": 1024}, {"format": {"type": "json_schema"}}
+    seen = inspect(COUNT, messages_body(max_tokens=None, thinking=thinking, output_config=output))
+    assert (seen.output_tokens_max, seen.features) == (None, frozenset())
     with pytest.raises(RequestError, match="max_tokens is missing"):
         inspect(CHAT, messages_body(max_tokens=None))
 

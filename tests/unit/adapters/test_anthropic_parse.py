@@ -3,7 +3,6 @@ import json
 
 import pytest
 
-from enginehouse.adapters._struct import to_plain
 from enginehouse.adapters.anthropic import parse_count_tokens, parse_messages
 from enginehouse.contract import Reason, RequestError
 from enginehouse.v1 import common_pb2, inference_pb2
@@ -43,7 +42,7 @@ def test_a_message_is_read_whole() -> None:
     assert roles_and_texts(request.conversation) == [("ROLE_SYSTEM", "Be brief"), ("ROLE_USER", "Hi")]
     assert request.user == "u"
     assert request.hints.chip == common_pb2.CHIP_CLASS_CPU
-    assert to_plain(request.tools[0].parameters) == WEATHER_SCHEMA
+    assert json.loads(request.tools[0].parameters) == WEATHER_SCHEMA
     assert request.tool_choice == inference_pb2.ToolChoice(
         mode=inference_pb2.ToolChoice.MODE_NAMED, name="get_weather", disable_parallel=True
     )
@@ -73,7 +72,7 @@ def test_a_conversation_with_tools_is_read_in_order() -> None:
         ("ROLE_USER", "Weather?"),
         ("ROLE_ASSISTANT", "hm|Let me see"),
         ("ROLE_TOOL", "sunny"),
-        ("ROLE_TOOL", "Error: |no|"),
+        ("ROLE_TOOL", "no|"),
         ("ROLE_USER", "So?|"),
     ]
     calls = conversation.messages[1].tool_calls
@@ -81,8 +80,9 @@ def test_a_conversation_with_tools_is_read_in_order() -> None:
         ("t1", {"city": "Rome"}, 0),
         ("t2", {}, 1),
     ]
-    assert [message.tool_call_id for message in conversation.messages[2:4]] == ["t1", "t2"]
-    assert conversation.messages[3].parts[2].image.data == b"abc"
+    results = conversation.messages[2:4]
+    assert [(message.tool_call_id, message.is_error) for message in results] == [("t1", False), ("t2", True)]
+    assert conversation.messages[3].parts[1].image.data == b"abc"
     assert conversation.messages[4].parts[1].image.url == "https://example.com/a"
 
 
@@ -102,13 +102,22 @@ def test_every_way_to_choose_a_tool_is_read(choice: str, mode: int) -> None:
 def test_an_output_format_binds() -> None:
     output = {"format": {"type": "json_schema", "schema": WEATHER_SCHEMA}}
     wanted = parse_messages(messages_body(output_config=output)).request.response_format.json_schema
-    assert (to_plain(wanted.schema), wanted.strict) == (WEATHER_SCHEMA, True)
+    assert (json.loads(wanted.schema), wanted.strict) == (WEATHER_SCHEMA, True)
+
+
+def test_a_budget_for_thinking_is_read() -> None:
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    request = parse_messages(messages_body(max_tokens=2048, thinking=thinking)).request
+    assert request.reasoning == inference_pb2.Reasoning(budget_tokens=1024)
+
+
+def test_a_tool_may_be_held_to_its_schema() -> None:
+    assert parse_messages(messages_body(tools=[TOOL | {"strict": True}])).request.tools[0].strict
 
 
 @pytest.mark.parametrize(
     ("members", "field"),
     [
-        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking.type"),
         ({"thinking": {"type": "adaptive", "display": "omitted"}}, "thinking.display"),
         ({"output_config": {"effort": "high"}}, "output_config.effort"),
         ({"inference_geo": "us"}, "inference_geo"),
@@ -116,7 +125,6 @@ def test_an_output_format_binds() -> None:
         ({"mcp_servers": []}, "mcp_servers"),
         ({"metadata": {"user_id": "u", "x": "y"}}, "metadata.x"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
-        ({"tools": [TOOL | {"strict": True}]}, "tools[0].strict"),
         ({"tools": [TOOL | {"input_examples": [{}]}]}, "tools[0].input_examples"),
         ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "messages[0].content[0].type"),
         ({"messages": [{"role": "user", "content": [{"type": "tool_use"}]}]}, "messages[0].content[0].type"),
@@ -156,6 +164,9 @@ def test_what_changes_nothing_passes(members: dict[str, object]) -> None:
         ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, "messages[0].content[0].tool_use_id"),
         ({"tools": [{"name": "f"}]}, "tools[0].input_schema"),
         ({"tool_choice": {}}, "tool_choice.type"),
+        ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "thinking.budget_tokens"),
+        ({"thinking": {"type": "between_tools"}}, "thinking.type"),
         ({"stop_sequences": "x"}, "stop_sequences"),
     ],
 )

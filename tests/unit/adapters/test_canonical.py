@@ -1,9 +1,9 @@
 from collections.abc import Callable
 
 import pytest
-from google.protobuf import struct_pb2
 
-from enginehouse.adapters._struct import to_plain, to_struct
+from enginehouse.adapters import openai
+from enginehouse.adapters._json import parse_text
 from enginehouse.adapters.canonical import (
     check_count_tokens,
     check_embed,
@@ -11,12 +11,13 @@ from enginehouse.adapters.canonical import (
     check_rerank,
     features_of,
 )
-from enginehouse.contract import RequestError
+from enginehouse.contract import Reason, RequestError
 from enginehouse.v1 import common_pb2, inference_pb2
 from tests.unit.adapters.build import generate_request
 
 Change = Callable[[inference_pb2.GenerateRequest], object]
 CALL = inference_pb2.ToolCall(id="c")
+SAID = inference_pb2.Message(role=inference_pb2.ROLE_USER)
 
 
 def last(request: inference_pb2.GenerateRequest) -> inference_pb2.Message:
@@ -43,7 +44,17 @@ def last(request: inference_pb2.GenerateRequest) -> inference_pb2.Message:
         (lambda r: setattr(r.sampling, "choices", 129), "sampling.choices"),
         (lambda r: setattr(r.sampling, "temperature", -0.1), "sampling.temperature"),
         (lambda r: setattr(r.sampling, "top_p", float("inf")), "sampling.top_p"),
+        (lambda r: setattr(last(r), "is_error", True), "conversation.messages[0].is_error"),
+        (lambda r: setattr(r.reasoning, "effort", 9), "reasoning.effort"),
+        (lambda r: setattr(r.reasoning, "budget_tokens", -1), "reasoning.budget_tokens"),
+        (
+            lambda r: r.reasoning.MergeFrom(
+                inference_pb2.Reasoning(effort=inference_pb2.Reasoning.EFFORT_NONE, budget_tokens=5)
+            ),
+            "reasoning.budget_tokens",
+        ),
         (lambda r: r.tools.add(), "tools[0].name"),
+        (lambda r: r.tools.add(name="f", parameters="no JSON"), "tools[0].parameters"),
         (lambda r: (r.tools.add(name="f"), r.tools.add(name="f")), "tools[1].name"),
         (lambda r: setattr(r.tool_choice, "mode", inference_pb2.ToolChoice.MODE_REQUIRED), "tools"),
         (
@@ -54,6 +65,10 @@ def last(request: inference_pb2.GenerateRequest) -> inference_pb2.Message:
         ),
         (
             lambda r: setattr(r.response_format.json_schema, "name", "x"),
+            "response_format.json_schema.schema",
+        ),
+        (
+            lambda r: setattr(r.response_format.json_schema, "schema", "7"),
             "response_format.json_schema.schema",
         ),
     ],
@@ -92,26 +107,77 @@ def test_calls_in_earlier_turns_need_tools_too() -> None:
     assert features_of(request) == {common_pb2.FEATURE_TOOLS}
 
 
-@pytest.mark.parametrize("number", [2**53 + 1, 10**400, float("nan")])
-def test_a_number_that_would_change_on_the_way_is_refused(number: float) -> None:
-    with pytest.raises(RequestError, match="does not fit 64 bits exactly"):
-        to_struct({"maximum": number}, "schema")
+def test_how_much_to_reason_is_a_feature_and_nothing_said_is_none() -> None:
+    request = generate_request()
+    request.reasoning.SetInParent()
+    assert features_of(request) == frozenset()
+    request.reasoning.budget_tokens = 5
+    assert features_of(request) == {common_pb2.FEATURE_REASONING}
 
 
-def test_the_key_that_holds_the_order_cannot_be_forged() -> None:
-    with pytest.raises(RequestError, match="null character"):
-        to_struct({"a": {"\0order": ["b"]}}, "schema")
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda r: r.tools.add(name="f"), "tools"),
+        (lambda r: setattr(r.reasoning, "budget_tokens", 5), "reasoning"),
+    ],
+)
+def test_a_prompt_without_a_template_has_no_place_for_it(change: Change, field: str) -> None:
+    request = inference_pb2.GenerateRequest(model="m", prompt="Once")
+    check_generate(request)
+    change(request)
+    with pytest.raises(RequestError) as caught:
+        check_generate(request)
+    assert (caught.value.reason, caught.value.metadata["field"]) == (Reason.UNSUPPORTED_FIELD, field)
 
 
-def test_a_struct_that_nobody_ordered_is_sorted() -> None:
-    struct = struct_pb2.Struct()
-    struct.update({"b": 1, "a": [None, True, {"d": 1.5, "c": "x"}]})
-    assert list(to_plain(struct)) == ["a", "b"]
-    assert to_plain(struct) == {"a": [None, True, {"c": "x", "d": 1.5}], "b": 1}
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is not JSON"),
+        ("[]", "expected a JSON object as text"),
+        ('"{}"', "expected a JSON object as text"),
+        ("{} {}", "is not JSON"),
+        ('{"a": 1, "a": 2}', "given twice"),
+        ('{"a": NaN}', "NaN"),
+        ('{"a": 1e999}', "too large"),
+        ('{"a": "\\ud83d"}', "surrogate"),
+        ('{"a":' * 101 + "0" + "}" * 101, "deeper than 100 levels"),
+        ('{"a":' * 30_000, "nested too deeply"),
+        ('{"a":[' + "[]," * 40_000 + "[]]}", "more than 32768 lists and objects"),
+    ],
+)
+def test_a_text_that_is_not_one_plain_json_object_is_refused(text: str, says: str) -> None:
+    with pytest.raises(RequestError, match=says) as caught:
+        parse_text(text, "schema")
+    assert caught.value.reason is Reason.MALFORMED_REQUEST
+    assert caught.value.message.startswith("schema is ")
 
 
-def test_a_struct_with_a_number_that_json_has_not_is_refused() -> None:
-    struct = struct_pb2.Struct()
-    struct.fields["a"].number_value = float("inf")
-    with pytest.raises(RequestError, match="not finite"):
-        to_plain(struct)
+def test_a_hundred_levels_are_read_and_written() -> None:
+    request = generate_request()
+    request.tools.add(name="f", parameters='{"a":' * 100 + "0" + "}" * 100)
+    body = openai.write_generate(request, served_model="m", output_tokens_max=5, quirks=openai.OpenAIQuirks("any")).body
+    assert request.tools[0].parameters.encode() in body
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [SAID] * 20_000,
+        [inference_pb2.Message(role=inference_pb2.ROLE_USER, parts=[inference_pb2.Part(text="")] * 20_000)],
+        [inference_pb2.Message(role=inference_pb2.ROLE_ASSISTANT, tool_calls=[CALL] * 20_000)],
+    ],
+)
+def test_a_conversation_of_nothing_many_times_is_refused(messages: list[inference_pb2.Message]) -> None:
+    request = inference_pb2.GenerateRequest(model="m", conversation=inference_pb2.Conversation(messages=messages))
+    with pytest.raises(RequestError, match="more than 16384 messages") as caught:
+        check_generate(request)
+    assert caught.value.reason is Reason.MALFORMED_REQUEST
+
+
+def test_texts_without_number_are_refused() -> None:
+    with pytest.raises(RequestError, match="input has 20000 texts"):
+        check_embed(inference_pb2.EmbedRequest(model="m", input=[""] * 20_000))
+    with pytest.raises(RequestError, match="documents has 20000 texts"):
+        check_rerank(inference_pb2.RerankRequest(model="m", query="q", documents=[""] * 20_000))

@@ -1,4 +1,5 @@
 import gzip
+import json
 import struct
 import tracemalloc
 
@@ -23,7 +24,7 @@ def test_a_generation_tells_everything_that_routing_asks() -> None:
     request.sampling.choices = 3
     request.sampling.max_output_tokens = 7
     request.sampling.seed = 0
-    request.tools.add(name="f").parameters.update({"type": "object"})
+    request.tools.add(name="f", parameters='{"type": "object"}')
     request.conversation.messages[0].parts.add(image=inference_pb2.Image(url="https://example.com/a.png"))
     request.hints.residency.append("EU")
     seen = inspect(CHAT, frame(request.SerializeToString()))
@@ -120,6 +121,7 @@ def test_a_compressed_message_with_a_flipped_bit_is_refused() -> None:
         (lambda r: setattr(r.hints, "price_nanousd_max", -5), "hints.price_nanousd_max"),
         (lambda r: setattr(r.hints, "chip", 77), "hints.chip"),
         (lambda r: r.hints.residency.append("eu de"), "hints.residency"),
+        (lambda r: r.tools.add(name="f", parameters="[]"), "tools[0].parameters"),
     ],
 )
 def test_a_field_that_does_not_fit_is_named(change: object, field: str) -> None:
@@ -129,6 +131,33 @@ def test_a_field_that_does_not_fit_is_named(change: object, field: str) -> None:
     with pytest.raises(RequestError) as caught:
         inspect(CHAT, frame(request.SerializeToString()))
     assert caught.value.metadata["field"] == field
+
+
+def test_reasoning_is_a_feature() -> None:
+    request = generate_request()
+    request.reasoning.effort = inference_pb2.Reasoning.EFFORT_LOW
+    assert common_pb2.FEATURE_REASONING in inspect(CHAT, frame(request.SerializeToString())).features
+
+
+@pytest.mark.parametrize(
+    ("change", "length"),
+    [
+        (lambda r: setattr(r.response_format.json_schema, "schema", json.dumps({"title": "s" * 100})), 100),
+        (lambda r: setattr(r.response_format.json_schema, "description", "d" * 100), 100),
+        (lambda r: setattr(r.tools[0], "parameters", json.dumps({"title": "p" * 100})), 100),
+        (lambda r: setattr(r.conversation.messages[1], "is_error", True), len("Error: ")),
+        (lambda r: setattr(r.reasoning, "effort", inference_pb2.Reasoning.EFFORT_HIGH), len("high")),
+    ],
+)
+def test_whatever_the_model_may_read_is_counted(change: object, length: int) -> None:
+    request = generate_request()
+    request.conversation.messages.add(role=inference_pb2.ROLE_TOOL, tool_call_id="c")
+    request.tools.add(name="f", parameters="{}")
+    request.response_format.json_schema.schema = "{}"
+    before = inspect(CHAT, frame(request.SerializeToString())).prompt_text_bytes
+    assert callable(change)
+    change(request)
+    assert inspect(CHAT, frame(request.SerializeToString())).prompt_text_bytes >= before + length
 
 
 def test_an_operation_that_is_no_call_is_our_own_mistake() -> None:

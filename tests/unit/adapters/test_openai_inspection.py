@@ -140,7 +140,10 @@ def test_a_ranking_reads_the_query_with_each_document() -> None:
         (b'{"messages": [{"content": "a", "content": "b"}]}', "'content' is given twice"),
         (b'{"model": "\\ud83d"}', "surrogate"),
         (b"{" + b",".join(b'"%d":0' % i for i in range(300)) + b"}", "more than 256 members"),
-        (b'{"a":' + b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' + b"[" * 30_000, "nested too deeply"),
+        (b'{"a":' + b"[" * 100_000, "more than 32768 lists and objects"),
+        (b'{"a":[' + b"[]," * 40_000 + b"{}]}", "more than 32768 lists and objects"),
+        (b'{"a": "' + b'\\"[' * 100_000, "Unterminated string"),
     ],
 )
 def test_what_is_not_one_plain_json_object_is_refused(body: bytes, says: str) -> None:
@@ -229,6 +232,25 @@ def test_no_refusal_quotes_the_prompt(members: dict[str, object]) -> None:
 def test_an_operation_of_another_dialect_is_our_own_mistake() -> None:
     with pytest.raises(InternalError):
         inspect(common_pb2.OPERATION_COUNT_TOKENS, chat_body())
+
+
+def test_brackets_in_a_text_are_no_lists() -> None:
+    code = 'a[i] = {"x": f(y[j])};\\ ' * 20_000
+    seen = inspect(CHAT, chat_body(messages=[{"role": "user", "content": code}]))
+    assert seen.prompt_text_bytes >= len(code)
+
+
+def test_a_ranking_with_a_long_query_is_counted_at_once() -> None:
+    query, count = "é" * 200_000, 10_000
+    body = json.dumps({"model": "m", "query": query, "documents": [""] * count}, ensure_ascii=False).encode()
+    assert inspect(RERANK, body).prompt_text_bytes >= len(query.encode()) * count
+
+
+@pytest.mark.parametrize("wrong", [True, -1, 1.0, 2**31, "x"])
+def test_a_token_id_that_is_none_is_named(wrong: object) -> None:
+    with pytest.raises(RequestError) as caught:
+        inspect(COMPLETION, completion_body(prompt=[1, wrong, 2]))
+    assert caught.value.metadata["field"] == "prompt[1]"
 
 
 def test_a_body_of_one_mebibyte_is_read() -> None:

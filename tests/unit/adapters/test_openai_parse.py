@@ -4,7 +4,6 @@ import json
 import pytest
 
 from enginehouse.adapters import EmbeddingEncoding
-from enginehouse.adapters._struct import to_plain
 from enginehouse.adapters.openai import parse_chat, parse_completion, parse_embedding, parse_rerank
 from enginehouse.contract import Reason, RequestError
 from enginehouse.v1 import common_pb2, inference_pb2
@@ -95,14 +94,38 @@ def test_tools_and_their_choice_are_read(choice: object, mode: int) -> None:
     assert request.tool_choice.mode == mode
     assert request.tool_choice.disable_parallel
     assert (request.tools[0].name, request.tools[0].description) == ("get_weather", "The weather")
-    assert to_plain(request.tools[0].parameters) == WEATHER_SCHEMA
+    assert json.loads(request.tools[0].parameters) == WEATHER_SCHEMA
+    assert not request.tools[0].strict
+
+
+def test_a_schema_is_read_as_it_was_written() -> None:
+    schema = {"z": {"maximum": 2**60 + 1}, "a": [1.5, None, "é"], "m": {}}
+    function = {"name": "f", "parameters": schema, "strict": True}
+    tool = parse_chat(chat_body(tools=[{"type": "function", "function": function}])).request.tools[0]
+    assert tool.parameters == json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+    assert tool.strict
+    assert parse_chat(chat_body(tools=[{"function": {"name": "f"}}])).request.tools[0].parameters == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "effort"),
+    [
+        ("none", inference_pb2.Reasoning.EFFORT_NONE),
+        ("low", inference_pb2.Reasoning.EFFORT_LOW),
+        ("medium", inference_pb2.Reasoning.EFFORT_MEDIUM),
+        ("high", inference_pb2.Reasoning.EFFORT_HIGH),
+    ],
+)
+def test_the_effort_of_reasoning_is_read(word: str, effort: inference_pb2.Reasoning.Effort.ValueType) -> None:
+    assert parse_chat(chat_body(reasoning_effort=word)).request.reasoning == inference_pb2.Reasoning(effort=effort)
 
 
 def test_formats_are_read() -> None:
-    described = {"name": "w", "schema": WEATHER_SCHEMA, "strict": True}
+    described = {"name": "w", "description": "The weather", "schema": WEATHER_SCHEMA, "strict": True}
     wanted = {"type": "json_schema", "json_schema": described}
     read = parse_chat(chat_body(response_format=wanted)).request.response_format.json_schema
-    assert (read.name, read.strict, to_plain(read.schema)) == ("w", True, WEATHER_SCHEMA)
+    assert (read.name, read.description, read.strict) == ("w", "The weather", True)
+    assert json.loads(read.schema) == WEATHER_SCHEMA
     assert parse_chat(chat_body(response_format={"type": "json_object"})).request.response_format.json_object
 
 
@@ -111,14 +134,13 @@ def test_formats_are_read() -> None:
     [
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"functions": [{}]}, "functions"),
-        ({"reasoning_effort": "high"}, "reasoning_effort"),
+        ({"reasoning": {"effort": "high"}}, "reasoning"),
         ({"store": True}, "store"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"min_p": 0.1}, "min_p"),
         ({"messages": [{"role": "user", "content": "x", "mood": 1}]}, "messages[0].mood"),
         ({"messages": [{"role": "user", "content": [{"type": "file", "file": {}}]}]}, "messages[0].content[0].type"),
         ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].type"),
-        ({"tools": [{"function": {"name": "f", "strict": True}}]}, "tools[0].function.strict"),
         ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
         ({"stream_options": {"x": 1}}, "stream_options.x"),
     ],
@@ -152,10 +174,9 @@ def test_what_changes_nothing_passes(members: dict[str, object]) -> None:
         ({"stop": [1]}, "stop[0]"),
         ({"metadata": {"k": 1}}, "metadata.k"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
-        (
-            {"tools": [{"function": {"name": "f", "parameters": {"maximum": 2**60 + 1}}}]},
-            "tools[0].function.parameters",
-        ),
+        ({"tools": [{"function": {"name": "f", "parameters": "{}"}}]}, "tools[0].function.parameters"),
+        ({"tools": [{"function": {"name": "f", "strict": 1}}]}, "tools[0].function.strict"),
+        ({"reasoning_effort": "extreme"}, "reasoning_effort"),
         ({"tool_choice": "required"}, "tools"),
     ],
 )

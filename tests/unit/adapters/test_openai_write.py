@@ -3,7 +3,6 @@ import json
 
 import pytest
 
-from enginehouse.adapters._struct import to_struct
 from enginehouse.adapters.openai import (
     ECHO,
     LLAMA_CPP,
@@ -128,8 +127,7 @@ def test_a_turn_with_everything() -> None:
 )
 def test_tools_and_their_choice(mode: inference_pb2.ToolChoice.Mode.ValueType, sent: object) -> None:
     request = generate_request()
-    tool = request.tools.add(name="get_weather", description="The weather")
-    tool.parameters.CopyFrom(to_struct(WEATHER_SCHEMA, "parameters"))
+    request.tools.add(name="get_weather", description="The weather", parameters=json.dumps(WEATHER_SCHEMA))
     request.tool_choice.mode = mode
     request.tool_choice.name = "get_weather"
     request.tool_choice.disable_parallel = True
@@ -146,11 +144,90 @@ def test_a_schema_keeps_the_order_of_its_properties() -> None:
         "properties": {"why": {"type": "string"}, "answer": {"enum": [1, 2.5]}},
     }
     request = generate_request()
-    request.response_format.json_schema.schema.CopyFrom(to_struct(schema, "schema"))
+    request.response_format.json_schema.schema = json.dumps(schema)
     request.response_format.json_schema.strict = True
+    request.response_format.json_schema.description = "why, then what"
+    described = {"name": "answer", "schema": schema, "description": "why, then what", "strict": True}
     assert json.dumps(written(request)["response_format"]) == json.dumps(
-        {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+        {"type": "json_schema", "json_schema": described}
     )
+
+
+def test_a_tool_that_takes_nothing_has_no_schema() -> None:
+    request = generate_request()
+    request.tools.add(name="now")
+    assert written(request)["tools"] == [{"type": "function", "function": {"name": "now"}}]
+
+
+def test_calls_are_held_to_their_schema_or_the_wish_is_refused_by_name() -> None:
+    request = generate_request()
+    request.tools.add(name="free")
+    request.tools.add(name="held", parameters='{"type":"object"}', strict=True)
+    function = {"name": "held", "parameters": {"type": "object"}, "strict": True}
+    tools = written(request, OpenAIQuirks("exact", holds_calls_to_schema=True))["tools"]
+    assert tools == [
+        {"type": "function", "function": {"name": "free"}},
+        {"type": "function", "function": function},
+    ]
+    with pytest.raises(RequestError, match="engine plain") as caught:
+        written(request)
+    assert caught.value.reason is Reason.UNSUPPORTED_FIELD
+    assert caught.value.metadata["field"] == "tools[1].strict"
+
+
+@pytest.mark.parametrize(
+    ("parts", "content"),
+    [
+        ([], "Error: "),
+        ([inference_pb2.Part(text="no")], "Error: no"),
+        (
+            [inference_pb2.Part(image=inference_pb2.Image(url="https://example.com/a.png"))],
+            [
+                {"type": "text", "text": "Error: "},
+                {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+            ],
+        ),
+    ],
+)
+def test_the_model_is_told_in_words_that_a_tool_failed(parts: list[inference_pb2.Part], content: object) -> None:
+    request = generate_request()
+    request.conversation.messages.add(role=inference_pb2.ROLE_TOOL, tool_call_id="c", is_error=True, parts=parts)
+    messages = written(request)["messages"]
+    assert isinstance(messages, list)
+    assert messages[-1] == {"role": "tool", "content": content, "tool_call_id": "c"}
+
+
+REASONING = OpenAIQuirks("thinker", reasoning_effort_member="reasoning_effort", reasoning_budget_member="budget")
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "members"),
+    [
+        (inference_pb2.Reasoning(), {}),
+        (inference_pb2.Reasoning(effort=inference_pb2.Reasoning.EFFORT_NONE), {"reasoning_effort": "none"}),
+        (
+            inference_pb2.Reasoning(effort=inference_pb2.Reasoning.EFFORT_HIGH, budget_tokens=9),
+            {"reasoning_effort": "high", "budget": 9},
+        ),
+    ],
+)
+def test_an_engine_is_told_how_much_to_reason_in_its_own_words(
+    reasoning: inference_pb2.Reasoning, members: dict[str, object]
+) -> None:
+    request = generate_request()
+    request.reasoning.CopyFrom(reasoning)
+    sent = written(request, REASONING)
+    assert {name: sent[name] for name in sent if name in ("reasoning_effort", "budget")} == members
+
+
+@pytest.mark.parametrize("quirks", [PLAIN, LLAMA_CPP, ECHO, OpenAIQuirks("p", reasoning_effort_member="effort")])
+def test_an_engine_that_cannot_be_told_how_much_to_reason_refuses_it_by_name(quirks: OpenAIQuirks) -> None:
+    request = generate_request()
+    request.reasoning.budget_tokens = 1024
+    with pytest.raises(RequestError, match=f"engine {quirks.engine}") as caught:
+        written(request, quirks)
+    assert caught.value.reason is Reason.UNSUPPORTED_FIELD
+    assert caught.value.metadata["field"] == "reasoning.budget_tokens"
 
 
 def test_any_json_is_asked_for_by_its_name() -> None:

@@ -32,6 +32,46 @@ def openai_usage(prompt: int, completion: int, cached: int | None = None) -> dic
     return {"prompt_tokens": prompt, "completion_tokens": completion, "prompt_tokens_details": details}
 
 
+def test_a_stream_is_whole_when_every_choice_has_told_why_it_ended() -> None:
+    meter = UsageMeter(SSE, choices=2)
+    for frame, whole in ((chunk(0), False), (chunk(0, "stop"), False), (chunk(1), False), (chunk(1, "length"), True)):
+        meter.feed(b"data: " + json.dumps(frame).encode() + b"\n\n")
+        assert meter.is_whole == whole
+    meter.feed(b"data: " + json.dumps(chunk(0, usage=openai_usage(9, 4))).encode() + b"\n\n")
+    assert meter.is_whole  # a last word about a choice that has ended opens it no more
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", "cancelled", "timeout", 5])
+def test_an_end_that_nobody_asked_for_is_none(reason: str) -> None:
+    meter = fed(SSE, chunk(0, reason, usage=openai_usage(9, 4)))
+    assert not meter.is_whole
+    assert counted(meter) == (9, 0, 4, PARTIAL)
+
+
+@pytest.mark.parametrize(
+    ("event", "failure"),
+    [
+        (b'data: {"error": {"message": "x"}}', {"error": {"message": "x"}}),
+        (b'data: {"error": "x"}', {"error": "x"}),
+        (b'data: {"object": "error", "message": "x"}', {"object": "error", "message": "x"}),
+        (b'error: {"code": 500}', {"code": 500}),
+        (b"event: error\ndata: died", "died"),
+    ],
+)
+def test_a_failure_is_heard_in_every_form_and_its_count_is_partial(event: bytes, failure: object) -> None:
+    meter = fed(SSE, chunk(0, "stop", usage=openai_usage(9, 4)))
+    assert (meter.is_whole, meter.failure) == (True, None)
+    meter.feed(event + b"\n\n")
+    assert (meter.is_whole, meter.failure) == (False, failure)
+    assert counted(meter) == (9, 0, 4, PARTIAL)
+
+
+def test_done_is_no_end() -> None:
+    meter = fed(SSE, chunk(0))
+    meter.feed(b"data: [DONE]\n\n")
+    assert (meter.is_done, meter.is_whole) == (True, False)
+
+
 def test_the_last_frame_of_a_stream_counts_it_all() -> None:
     meter = fed(SSE, chunk(0), chunk(0, "stop", usage=None), {"choices": [], "usage": openai_usage(9, 4, 2)})
     meter.finish()

@@ -4,6 +4,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+
 from enginehouse.contract import InternalError, RequestError
 from enginehouse.engines import Assignment, EngineRegistry, EngineSpec
 from enginehouse.engines.launch import attached_address, child_environment

@@ -3,6 +3,9 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from enginehouse.engines.echo._generation import generate
 from enginehouse.engines.echo._tokens import (
     MESSAGE_TOKENS,
@@ -14,8 +17,6 @@ from enginehouse.engines.echo._tokens import (
     tokens_of,
 )
 from enginehouse.engines.echo._vectors import embed, relevance
-from hypothesis import given
-from hypothesis import strategies as st
 
 TEXTS = st.text(max_size=200)
 

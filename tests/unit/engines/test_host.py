@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from enginehouse.engines import FailureClass, Inventory
 from enginehouse.engines.failure import DeathDiagnosis, kernel_memory_kills
 from enginehouse.engines.ports import ReservedPort

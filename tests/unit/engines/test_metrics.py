@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+
 from enginehouse.contract import EngineError
 from enginehouse.engines.echo import EchoEngine
 from enginehouse.engines.llama_cpp import LlamaCppEngine

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from enginehouse.contract import DependencyError, RequestError
 from enginehouse.engines.models import CATALOG, SMOLLM2, BuiltinModel, ModelStore, OnProgress, default_cache_folder
 from enginehouse.engines.models.fetch import pip_download

@@ -2,11 +2,12 @@
 
 import random
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from enginehouse.engines import HealthPolicy, RestartPolicy
 from enginehouse.engines.health import Hysteresis, Verdict
 from enginehouse.engines.restart import RestartTracker
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @given(

@@ -1,6 +1,9 @@
 """The replica's states: every edge of the design, no other, each told once."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from enginehouse.contract import InternalError
 from enginehouse.engines import (
     DEGRADED,
@@ -18,8 +21,6 @@ from enginehouse.engines import (
 )
 from enginehouse.engines.state import EDGES, ReplicaRecord
 from enginehouse.v1 import admin_pb2, node_pb2
-from hypothesis import given
-from hypothesis import strategies as st
 
 STATES = st.sampled_from(sorted(EDGES))
 # Written out by hand from the design, section 8, with the ways back to pending and the early drains.

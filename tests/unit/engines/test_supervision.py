@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from enginehouse.contract import DependencyError, InternalError, RequestError
 from enginehouse.engines import (
     DEGRADED,
@@ -21,7 +22,6 @@ from enginehouse.engines import (
     SupervisionConfig,
 )
 from enginehouse.v1 import admin_pb2
-
 from tests.unit.engines.twin import SilentDescriptor, Supervised, TwinHost, running, serving
 from tests.unit.engines.virtual import run_virtual
 

@@ -29,7 +29,6 @@ from enginehouse.engines.descriptor import Assignment, Launch
 from enginehouse.engines.models import OnProgress, ignore_progress
 from enginehouse.engines.process import OutputLog
 from enginehouse.v1 import admin_pb2, common_pb2, node_pb2
-
 from tests.unit.engines.virtual import VirtualClock
 
 

@@ -1,6 +1,7 @@
 """Places, jurisdictions and residency rules by example."""
 
 import pytest
+
 from enginehouse.contract import RequestError
 from enginehouse.router import Jurisdictions, Residency, residency
 

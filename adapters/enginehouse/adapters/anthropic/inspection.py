@@ -50,7 +50,7 @@ def _inspect(operation: common_pb2.Operation.ValueType, body: Body) -> Inspectio
         _count_message(meter, message, f"messages[{index}]")
     body.count_rest(_NOT_PROMPT)
     stream = body.flag("stream")
-    _note_features(body, stream=stream)
+    _note_features(operation, body, stream=stream)
     limit = body.whole("max_tokens", 1)
     if limit is None and operation == common_pb2.OPERATION_CHAT:
         raise missing("max_tokens", "a whole number above 0")
@@ -69,14 +69,16 @@ def _inspect(operation: common_pb2.Operation.ValueType, body: Body) -> Inspectio
     )
 
 
-def _note_features(body: Body, *, stream: bool) -> None:
+def _note_features(operation: common_pb2.Operation.ValueType, body: Body, *, stream: bool) -> None:
     members, needs = body.members, body.meter.needs
     needs(common_pb2.FEATURE_STREAM, stream)
     needs(common_pb2.FEATURE_TOOLS, as_list(members.get("tools", []), "tools"))
     needs(common_pb2.FEATURE_STOP_SEQUENCES, members.get("stop_sequences"))
     thinking = as_object(members.get("thinking", {}), "thinking")
-    needs(common_pb2.FEATURE_REASONING, thinking.get("type", "disabled") not in ("disabled", "adaptive"))
     output = as_object(members.get("output_config", {}), "output_config")
+    if operation == common_pb2.OPERATION_COUNT_TOKENS:  # which generates nothing that these could change
+        return
+    needs(common_pb2.FEATURE_REASONING, thinking.get("type", "disabled") not in ("disabled", "adaptive"))
     needs(common_pb2.FEATURE_JSON_SCHEMA, output.get("format"))
 
 

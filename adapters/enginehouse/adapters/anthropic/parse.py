@@ -8,8 +8,7 @@ import binascii
 import json
 
 from enginehouse.adapters._fields import Fields, as_object, as_text, as_texts, malformed, missing, unsupported
-from enginehouse.adapters._json import guarded, parse_object
-from enginehouse.adapters._struct import to_struct
+from enginehouse.adapters._json import dumps, guarded, parse_object
 from enginehouse.adapters.anthropic.inspection import ROLES
 from enginehouse.adapters.calls import GenerateCall
 from enginehouse.adapters.canonical import check_count_tokens, check_generate
@@ -35,7 +34,6 @@ _ROLES = {
     "assistant": inference_pb2.ROLE_ASSISTANT,
     "system": inference_pb2.ROLE_SYSTEM,
 }
-_ERROR_MARK = "Error: "
 
 
 def parse_messages(body: bytes) -> GenerateCall:
@@ -65,7 +63,7 @@ def _parse_messages(fields: Fields) -> GenerateCall:
     _read_tool_choice(fields, request.tool_choice)
     _read_sampling(fields, request.sampling)
     _read_output(fields, request.response_format)
-    _read_thinking(fields)
+    _read_thinking(fields, request)
     metadata = Fields(fields.members("metadata") or {}, "metadata")
     request.user = metadata.text("user_id") or ""
     metadata.finish()
@@ -206,8 +204,7 @@ def _read_tool_use(block: Fields, message: inference_pb2.Message) -> None:
 
 def _read_tool_result(block: Fields, message: inference_pb2.Message) -> None:
     message.tool_call_id = block.required_text("tool_use_id", "the id of the call that this answers")
-    if block.flag("is_error"):
-        message.parts.add(text=_ERROR_MARK)  # no engine's dialect has a flag for it, and the model must know
+    message.is_error = block.flag("is_error") or False
     content = block.take("content")
     for item in _blocks("" if content is None else content, block.path("content")):
         kind = item.text("type")
@@ -230,8 +227,8 @@ def _tool(value: object, path: str) -> inference_pb2.Tool:
     schema = fields.members("input_schema")
     if schema is None:
         raise missing(fields.path("input_schema"), "a JSON Schema")
-    tool.parameters.CopyFrom(to_struct(schema, fields.path("input_schema")))
-    fields.refuse_unless("strict", [False], "arguments are not held to the schema by every engine; leave it out")
+    tool.parameters = dumps(schema).decode()
+    tool.strict = fields.flag("strict") or False
     fields.refuse_unless("defer_loading", [False], "every tool is shown to the model")
     fields.refuse_unless("allowed_callers", [["direct"]], "only the model itself calls tools here")
     fields.ignore((*IGNORED, "eager_input_streaming"))
@@ -263,15 +260,20 @@ def _read_output(fields: Fields, response_format: inference_pb2.ResponseFormat) 
         schema = described.members("schema")
         if schema is None:
             raise missing("output_config.format.schema", "a JSON Schema")
-        response_format.json_schema.schema.CopyFrom(to_struct(schema, "output_config.format.schema"))
+        response_format.json_schema.schema = dumps(schema).decode()
         response_format.json_schema.strict = True  # Anthropic's formats always bind
         described.finish()
     output.finish()
 
 
-def _read_thinking(fields: Fields) -> None:
-    """Takes what leaves the model to think as it does; a budget for it has no canonical field."""
+def _read_thinking(fields: Fields, request: inference_pb2.GenerateRequest) -> None:
+    """A budget for thinking; "disabled" and "adaptive" leave the model to think as it does."""
     thinking = Fields(fields.members("thinking") or {}, "thinking")
-    thinking.refuse_unless("type", ["disabled", "adaptive"], "thinking cannot be budgeted here; leave it out")
+    kind = thinking.choice("type", ["enabled", "disabled", "adaptive"])
+    if kind == "enabled":
+        budget = thinking.whole("budget_tokens", 1)
+        if budget is None:
+            raise missing("thinking.budget_tokens", "a whole number above 0")
+        request.reasoning.budget_tokens = budget
     thinking.refuse_unless("display", ["summarized"], "thinking is shown as the engine writes it")
     thinking.finish()

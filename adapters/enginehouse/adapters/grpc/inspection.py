@@ -5,9 +5,16 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from enginehouse.adapters._json import loads
 from enginehouse.adapters._meter import PromptMeter
-from enginehouse.adapters._struct import to_plain
-from enginehouse.adapters.canonical import check_count_tokens, check_embed, check_generate, check_rerank, features_of
+from enginehouse.adapters.canonical import (
+    ERROR_MARK,
+    check_count_tokens,
+    check_embed,
+    check_generate,
+    check_rerank,
+    features_of,
+)
 from enginehouse.adapters.grpc.frames import MESSAGE_BYTES_MAX, unframe
 from enginehouse.adapters.hints import check_hints, combine_hints, hints_from_headers
 from enginehouse.adapters.inspection import Inspection
@@ -33,7 +40,8 @@ def inspect(
         bytes_max: bytes of the decompressed message.
 
     Raises:
-        RequestError: MALFORMED_REQUEST, UNKNOWN_HINT or REQUEST_TOO_LARGE; the message names the field.
+        RequestError: MALFORMED_REQUEST, UNSUPPORTED_FIELD, UNKNOWN_HINT or REQUEST_TOO_LARGE; the message names the
+            field.
     """
     headers = headers or {}
     reader = _READERS.get(operation)
@@ -56,9 +64,13 @@ def _inspect_generate(message: bytes, hints: common_pb2.Hints) -> Inspection:
     meter, sampling = PromptMeter(), request.sampling
     _count_input(meter, request, request.tools)
     if request.response_format.HasField("json_schema"):
-        meter.text(request.response_format.json_schema.name)
-        meter.rendered(to_plain(request.response_format.json_schema.schema))
+        wanted = request.response_format.json_schema
+        meter.text(wanted.name)
+        meter.text(wanted.description)
+        meter.rendered(loads(wanted.schema))
     meter.text(request.lora)
+    if request.reasoning.effort:  # some templates tell the model
+        meter.text(inference_pb2.Reasoning.Effort.Name(request.reasoning.effort))
     is_chat = request.HasField("conversation")
     return Inspection(
         dialect=common_pb2.DIALECT_GRPC,
@@ -97,8 +109,8 @@ def _inspect_rerank(message: bytes, hints: common_pb2.Hints) -> Inspection:
     request = _parsed(inference_pb2.RerankRequest, message)
     check_rerank(request)
     meter = PromptMeter()
+    meter.text(request.query, times=len(request.documents))  # each document is read together with the query
     for document in request.documents:
-        meter.text(request.query)  # each document is read together with the query
         meter.text(document)
     return Inspection(
         dialect=common_pb2.DIALECT_GRPC,
@@ -145,7 +157,8 @@ def _count_input(
         _count_message(meter, message)
     for tool in tools:
         # Written to engines as OpenAI writes it, with this much around it.
-        function = {"name": tool.name, "description": tool.description, "parameters": to_plain(tool.parameters)}
+        schema = loads(tool.parameters) if tool.parameters else {}
+        function = {"name": tool.name, "description": tool.description, "parameters": schema, "strict": tool.strict}
         meter.rendered({"type": "function", "function": function})
         meter.needs(common_pb2.FEATURE_TOOLS, condition=True)
 
@@ -158,6 +171,8 @@ def _count_message(meter: PromptMeter, message: inference_pb2.Message) -> None:
             meter.text(part.text or part.reasoning)
     meter.text(message.name)
     meter.text(message.tool_call_id)
+    if message.is_error:
+        meter.text(ERROR_MARK)
     for call in message.tool_calls:
         function = {"name": call.name, "arguments": call.arguments}
         meter.rendered({"id": call.id, "type": "function", "function": function})

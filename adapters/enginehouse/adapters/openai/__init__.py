@@ -4,7 +4,8 @@ from enginehouse.adapters.openai.client import EngineClient
 from enginehouse.adapters.openai.connection import open_session
 from enginehouse.adapters.openai.encode import encode_embeddings, encode_ranking, encode_unary
 from enginehouse.adapters.openai.errors import encode_error, encode_stream_error
-from enginehouse.adapters.openai.generation import ForwardedAnswer, Generation
+from enginehouse.adapters.openai.forwarding import ForwardedAnswer
+from enginehouse.adapters.openai.generation import Generation
 from enginehouse.adapters.openai.inspection import inspect
 from enginehouse.adapters.openai.parse import parse_chat, parse_completion, parse_embedding, parse_rerank
 from enginehouse.adapters.openai.quirks import (

@@ -8,7 +8,8 @@ from enginehouse.adapters._fields import unsupported
 from enginehouse.adapters._json import dumps, loads
 from enginehouse.adapters.canonical import check_count_tokens, check_embed, check_generate, check_rerank
 from enginehouse.adapters.openai.connection import EngineConnection
-from enginehouse.adapters.openai.generation import ForwardedAnswer, Generation
+from enginehouse.adapters.openai.forwarding import ForwardedAnswer
+from enginehouse.adapters.openai.generation import Generation
 from enginehouse.adapters.openai.quirks import OpenAIQuirks, TokenCounter
 from enginehouse.adapters.openai.read import AnswerReader, read_embeddings, read_ranking
 from enginehouse.adapters.openai.write import EngineCall, write_embed, write_generate, write_messages, write_rerank
@@ -125,14 +126,22 @@ class EngineClient:
                 raise RequestError(message, Reason.CAPABILITY_NOT_FOUND)
         return inference_pb2.CountTokensResponse(model=request.model, input_tokens=tokens)
 
-    async def forward(self, path: str, body: bytes, headers: Mapping[str, str] = _NO_HEADERS) -> ForwardedAnswer:
+    async def forward(
+        self, path: str, body: bytes, headers: Mapping[str, str] = _NO_HEADERS, *, choices: int = 1
+    ) -> ForwardedAnswer:
         """Posts a body as it is, for a client that speaks the engine's own dialect. Returns once headers are here.
+
+        Args:
+            path: of the engine's API.
+            body: what is posted.
+            headers: sent along.
+            choices: how many a whole stream has at least.
 
         Raises:
             EngineError: the engine was not reached, hung up, or was silent for too long.
         """
         response = await self._connection.open(EngineCall(path, body), headers)
-        return ForwardedAnswer(self._connection, response, self._quirks.usage_scope)
+        return ForwardedAnswer(self._connection, response, self._quirks.usage_scope, choices)
 
     async def _count_by_tokenizing(
         self, request: inference_pb2.CountTokensRequest, served_model: str, headers: Mapping[str, str]

@@ -1,20 +1,16 @@
-"""Answers that arrive in pieces: one generation, and one answer that is passed on as it is."""
+"""One generation, whose steps arrive in pieces."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Self
 
-import aiohttp
-
-from enginehouse.adapters.openai.connection import ERROR_STATUS_MIN, EngineConnection
+from enginehouse.adapters.openai.connection import EngineConnection
 from enginehouse.adapters.openai.read import AnswerReader
 from enginehouse.adapters.openai.write import EngineCall
 from enginehouse.adapters.sse import SseParser
-from enginehouse.adapters.usage import UsageMeter, UsageScope
-from enginehouse.contract import EngineError, EnginehouseError
+from enginehouse.contract import EnginehouseError
 from enginehouse.v1 import common_pb2, inference_pb2
 
 _EVENT_STREAM = "text/event-stream"
-_FORWARDED = frozenset({"cache-control", "content-encoding", "content-type", "retry-after"})
 
 
 class Generation(AsyncIterator[inference_pb2.GenerateResponse]):
@@ -95,49 +91,3 @@ class Generation(AsyncIterator[inference_pb2.GenerateResponse]):
             yield finished
         finally:
             response.close()
-
-
-class ForwardedAnswer:
-    """An engine's own answer, passed on byte by byte; its usage is read as they pass.
-
-    Attributes:
-        status: HTTP status.
-        headers: what its body is and when to come back, names in lower case; nothing else of the engine is passed on.
-    """
-
-    def __init__(self, connection: EngineConnection, response: aiohttp.ClientResponse, scope: UsageScope) -> None:
-        self.status = response.status
-        self.headers = tuple(
-            (name.lower(), value) for name, value in response.headers.items() if name.lower() in _FORWARDED
-        )
-        self._connection = connection
-        self._response = response
-        self._meter = UsageMeter(response.content_type, scope)
-
-    @property
-    def usage(self) -> common_pb2.Usage:
-        """What was used so far; NONE when the engine refused."""
-        if self.status >= ERROR_STATUS_MIN:
-            return common_pb2.Usage(method=common_pb2.USAGE_METHOD_NONE)
-        return self._meter.usage
-
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes.
-
-        Raises:
-            EngineError: it broke off, nothing came for too long, or a stream ended early, however cleanly.
-        """
-        try:
-            while chunk := await self._connection.read_some(self._response):
-                self._meter.feed(chunk)
-                yield chunk
-            self._meter.finish()
-            if self._meter.is_cut:
-                message = f"the engine {self._connection.engine} ended its stream early"
-                raise EngineError(message, metadata={"engine": self._connection.engine})
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        """Aborts the request if it still runs."""
-        self._response.close()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from enginehouse.adapters._body import Body, count_content
 from enginehouse.adapters._fields import (
+    INT32_MAX,
     as_choice,
     as_flag,
     as_list,
@@ -144,8 +145,8 @@ def _inspect_rerank(body: Body) -> Inspection:
     documents = as_list(body.required("documents", "a list of strings"), "documents")
     if not documents:
         raise malformed("documents", documents, "at least one document")
+    body.meter.text(query, times=len(documents))  # each document is read together with the query
     for index, document in enumerate(documents):
-        body.meter.text(query)  # each document is read together with the query
         if isinstance(document, str):
             body.meter.text(document)
         else:
@@ -242,8 +243,9 @@ def _count_ids(meter: PromptMeter, items: list[object], path: str) -> bool:
     """Counts a list of token ids, each one token; False when it does not begin with one."""
     if not items or not isinstance(items[0], int):
         return False
-    for index, item in enumerate(items):
-        as_whole(item, f"{path}[{index}]", 0)
+    if any(type(item) is not int or item < 0 or item > INT32_MAX for item in items):  # which one, if it is worth asking
+        for index, item in enumerate(items):
+            as_whole(item, f"{path}[{index}]", 0)
     meter.text_bytes += len(items)
     meter.features.add(common_pb2.FEATURE_TOKEN_IDS)
     return True

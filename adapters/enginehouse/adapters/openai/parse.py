@@ -7,8 +7,7 @@ import base64
 import binascii
 
 from enginehouse.adapters._fields import Fields, as_list, as_object, as_text, as_texts, malformed, missing, unsupported
-from enginehouse.adapters._json import guarded, parse_object
-from enginehouse.adapters._struct import to_struct
+from enginehouse.adapters._json import dumps, guarded, parse_object
 from enginehouse.adapters.calls import EmbedCall, EmbeddingEncoding, GenerateCall, RerankCall
 from enginehouse.adapters.canonical import CHOICES_MAX, check_embed, check_generate, check_rerank
 from enginehouse.adapters.hints import hints_from_member
@@ -35,6 +34,13 @@ _ROLES = {
 }
 _MODE = inference_pb2.ToolChoice
 _TOOL_MODES = {"auto": _MODE.MODE_AUTO, "none": _MODE.MODE_NONE, "required": _MODE.MODE_REQUIRED}
+_EFFORT = inference_pb2.Reasoning
+_EFFORTS = {
+    "none": _EFFORT.EFFORT_NONE,
+    "low": _EFFORT.EFFORT_LOW,
+    "medium": _EFFORT.EFFORT_MEDIUM,
+    "high": _EFFORT.EFFORT_HIGH,
+}
 _DATA_URL = "data:"
 
 
@@ -85,6 +91,9 @@ def _parse_chat(fields: Fields) -> GenerateCall:
     _read_response_format(fields, request.response_format)
     if fields.flag("logprobs"):
         request.sampling.top_logprobs = fields.whole("top_logprobs", 0) or 0
+    effort = fields.choice("reasoning_effort", list(_EFFORTS))
+    if effort is not None:
+        request.reasoning.effort = _EFFORTS[effort]
     fields.refuse_unless("modalities", [["text"]], "this door answers in text")
     return _finished(fields, request)
 
@@ -270,8 +279,8 @@ def _tool(value: object, path: str) -> inference_pb2.Tool:
     )
     parameters = function.members("parameters")
     if parameters is not None:
-        tool.parameters.CopyFrom(to_struct(parameters, function.path("parameters")))
-    function.refuse_unless("strict", [False], "arguments are not held to the schema by every engine; leave it out")
+        tool.parameters = dumps(parameters).decode()
+    tool.strict = function.flag("strict") or False
     function.finish()
     fields.finish()
     return tool
@@ -304,8 +313,9 @@ def _read_response_format(fields: Fields, response_format: inference_pb2.Respons
         schema = described.members("schema")
         if schema is None:
             raise missing("response_format.json_schema.schema", "a JSON Schema")
-        response_format.json_schema.name = described.text("name") or ""
-        response_format.json_schema.schema.CopyFrom(to_struct(schema, described.path("schema")))
-        response_format.json_schema.strict = described.flag("strict") or False
+        read = response_format.json_schema
+        read.name, read.description = described.text("name") or "", described.text("description") or ""
+        read.schema = dumps(schema).decode()
+        read.strict = described.flag("strict") or False
         described.finish()
     wanted.finish()

@@ -50,6 +50,10 @@ class OpenAIQuirks:
         output_limit_member: how it calls the output limit.
         usage_scope: what its counts cover.
         reasoning_member: how it calls the assistant's earlier reasoning in a message.
+        reasoning_effort_member: how it calls the effort of reasoning (OpenAI: reasoning_effort). Empty: it cannot be
+            told.
+        reasoning_budget_member: how it calls the most tokens of reasoning. Empty: it cannot be told.
+        holds_calls_to_schema: whether it obeys `strict` in a tool.
         unsupported: what it cannot do; asking for it is refused before anything is sent.
     """
 
@@ -58,6 +62,9 @@ class OpenAIQuirks:
     running_usage: RunningUsage = RunningUsage.NONE
     usage_scope: UsageScope = UsageScope.CHOICE_WHILE_RUNNING
     reasoning_member: str = "reasoning_content"
+    reasoning_effort_member: str = ""
+    reasoning_budget_member: str = ""
+    holds_calls_to_schema: bool = False
     prefill: Prefill = Prefill.UNSUPPORTED
     token_counter: TokenCounter = TokenCounter.NONE
     unsupported: frozenset[common_pb2.Feature.ValueType] = frozenset()

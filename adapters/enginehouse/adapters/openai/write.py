@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from enginehouse.adapters._fields import unsupported
-from enginehouse.adapters._json import dumps
-from enginehouse.adapters._struct import to_plain
-from enginehouse.adapters.canonical import features_of
+from enginehouse.adapters._json import dumps, loads
+from enginehouse.adapters.canonical import ERROR_MARK, features_of
 from enginehouse.adapters.openai.quirks import OpenAIQuirks, Prefill, RunningUsage
 from enginehouse.v1 import common_pb2, inference_pb2
 
@@ -24,6 +23,13 @@ _TOOL_MODES: Mapping[inference_pb2.ToolChoice.Mode.ValueType, str] = {
     _MODE.MODE_NONE: "none",
     _MODE.MODE_REQUIRED: "required",
 }
+_EFFORT = inference_pb2.Reasoning
+_EFFORTS: Mapping[inference_pb2.Reasoning.Effort.ValueType, str] = {
+    _EFFORT.EFFORT_NONE: "none",
+    _EFFORT.EFFORT_LOW: "low",
+    _EFFORT.EFFORT_MEDIUM: "medium",
+    _EFFORT.EFFORT_HIGH: "high",
+}
 # What a client wrote to need the feature, for a refusal that it understands.
 _FIELDS: Mapping[common_pb2.Feature.ValueType, str] = {
     common_pb2.FEATURE_TOOLS: "tools",
@@ -35,6 +41,7 @@ _FIELDS: Mapping[common_pb2.Feature.ValueType, str] = {
     common_pb2.FEATURE_PENALTIES: "a penalty",
     common_pb2.FEATURE_STOP_SEQUENCES: "a stop sequence",
     common_pb2.FEATURE_LORA: "lora",
+    common_pb2.FEATURE_REASONING: "reasoning",
 }
 
 
@@ -73,7 +80,8 @@ def write_generate(
     members |= _sampling(request.sampling)
     limit = request.sampling.max_output_tokens
     members[quirks.output_limit_member] = min(limit, output_tokens_max) if limit else output_tokens_max
-    members |= _response_format(request.response_format) | _caller(request) | _streaming(quirks)
+    members |= _response_format(request.response_format) | _reasoning(request.reasoning, quirks)
+    members |= _caller(request) | _streaming(quirks)
     return EngineCall("/v1/chat/completions" if is_chat else "/v1/completions", dumps(members))
 
 
@@ -113,6 +121,10 @@ def write_rerank(request: inference_pb2.RerankRequest, *, served_model: str) -> 
 
 def _conversation(request: inference_pb2.GenerateRequest, quirks: OpenAIQuirks) -> _Members:
     members = write_messages(request.conversation, request.tools, quirks)
+    for index, tool in enumerate(request.tools):
+        if tool.strict and not quirks.holds_calls_to_schema:
+            advice = f"the engine {quirks.engine} does not hold calls to a tool's schema; leave it out"
+            raise unsupported(f"tools[{index}].strict", advice)
     choice = request.tool_choice
     if choice.mode == _MODE.MODE_NAMED:
         members["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
@@ -160,12 +172,14 @@ def _message(message: inference_pb2.Message, quirks: OpenAIQuirks) -> _Members:
 
 
 def _content(message: inference_pb2.Message) -> object:
+    mark = ERROR_MARK if message.is_error else ""
     parts = [part for part in message.parts if part.WhichOneof("content") != "reasoning"]
     if not parts:
-        return None if message.tool_calls else ""
+        return None if message.tool_calls else mark
     if len(parts) == 1 and not parts[0].HasField("image"):
-        return parts[0].text  # what every template understands
-    return [_part(part) for part in parts]
+        return mark + parts[0].text  # what every template understands
+    marked: list[_Members] = [{"type": "text", "text": mark}] if mark else []
+    return marked + [_part(part) for part in parts]
 
 
 def _part(part: inference_pb2.Part) -> _Members:
@@ -180,8 +194,10 @@ def _tool(tool: inference_pb2.Tool) -> _Members:
     function: _Members = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
-    if tool.HasField("parameters"):
-        function["parameters"] = to_plain(tool.parameters)
+    if tool.parameters:
+        function["parameters"] = loads(tool.parameters)
+    if tool.strict:
+        function["strict"] = True
     return {"type": "function", "function": function}
 
 
@@ -208,10 +224,23 @@ def _response_format(response_format: inference_pb2.ResponseFormat) -> _Members:
     if not response_format.HasField("json_schema"):
         return {}
     wanted = response_format.json_schema
-    schema: _Members = {"name": wanted.name or "answer", "schema": to_plain(wanted.schema)}
+    schema: _Members = {"name": wanted.name or "answer", "schema": loads(wanted.schema)}
+    if wanted.description:
+        schema["description"] = wanted.description
     if wanted.strict:
         schema["strict"] = True
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+def _reasoning(reasoning: inference_pb2.Reasoning, quirks: OpenAIQuirks) -> _Members:
+    asked = (
+        ("reasoning.effort", quirks.reasoning_effort_member, _EFFORTS.get(reasoning.effort)),
+        ("reasoning.budget_tokens", quirks.reasoning_budget_member, reasoning.budget_tokens),
+    )
+    for path, member, value in asked:
+        if value and not member:
+            raise unsupported(path, f"the engine {quirks.engine} cannot be told how much to reason; leave it out")
+    return {member: value for _, member, value in asked if value}
 
 
 def _caller(request: inference_pb2.GenerateRequest) -> _Members:

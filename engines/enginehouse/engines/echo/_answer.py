@@ -3,6 +3,7 @@
 import json
 
 from aiohttp import web
+
 from enginehouse.engines.echo._bodies import GenerationBody
 from enginehouse.engines.echo._faults import EngineFaultError, FaultBody
 from enginehouse.engines.echo._generation import Generation

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from enginehouse.engines.serving import ApiError, RequestBody
 from pydantic import BaseModel, ConfigDict, Field
+
+from enginehouse.engines.serving import ApiError, RequestBody
 
 _STOPS_MAX = 16
 _ITEMS_MAX = 2048  # as OpenAI's embeddings

@@ -3,10 +3,11 @@
 from http import HTTPStatus
 
 from aiohttp import web
+from pydantic import ValidationError
+
 from enginehouse.engines.echo._faults import FaultBody
 from enginehouse.engines.echo._work import Worker
 from enginehouse.engines.serving import ApiError
-from pydantic import ValidationError
 
 _GATE_POLL_S = 30.0
 

@@ -10,8 +10,9 @@ from http import HTTPStatus
 from typing import Annotated
 
 from aiohttp import web
-from enginehouse.engines.serving import ApiError
 from pydantic import BaseModel, ConfigDict, Field
+
+from enginehouse.engines.serving import ApiError
 
 PLANNED_MAX = 16
 

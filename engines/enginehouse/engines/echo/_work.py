@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
+
 from enginehouse.engines.echo._faults import FaultBody, Faults, strike, strike_after, strike_before
 from enginehouse.engines.echo._gate import Gate
 from enginehouse.engines.echo._generation import FinishReason, Generation

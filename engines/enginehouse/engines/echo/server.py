@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 from aiohttp import web
+
 from enginehouse.engines.echo import _tokens, _vectors
 from enginehouse.engines.echo._answer import Answer
 from enginehouse.engines.echo._bodies import (

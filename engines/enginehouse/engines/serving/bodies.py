@@ -3,8 +3,9 @@
 from typing import TypeVar
 
 from aiohttp import web
-from enginehouse.engines.serving.answers import ApiError
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from enginehouse.engines.serving.answers import ApiError
 
 
 class RequestBody(BaseModel):

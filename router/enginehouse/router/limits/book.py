@@ -83,6 +83,8 @@ class Book:
                 raise InternalError(f"limit {limit}: cannot hold {amount} of {self.headroom(limit, now_ms)}")
         held = []
         for limit, amount in amounts.items():
+            if not amount:
+                continue
             share = self._current[limit]
             share.held += amount
             held.append(Held(limit, share.id, share.window_start_ms, amount))

@@ -101,12 +101,16 @@ def chunk(demand: Demand, left: int) -> int:
     A twentieth of what is left while that is plenty; near the cap exactly what is asked, so that the last of a budget
     can be spent by whoever needs it.
     """
+    if not demand.amount_min and not demand.amount_want:
+        return 0  # only to prolong
     plenty = left // CHUNK_DIVISOR
     return min(left, max(demand.amount_min, min(demand.amount_want, left), plenty))
 
 
 def grant(accounts: Mapping[str, Account], demands: Sequence[Demand]) -> dict[str, int] | list[Shortage]:
     """Decides on several demands, all or nothing: the amount for each limit, or every shortage."""
+    if len({demand.limit for demand in demands}) < len(demands):
+        raise InternalError("several demands on one limit would each be granted the same remainder")
     shortages = [
         Shortage(demand.limit, demand.amount_min, accounts[demand.limit].left)
         for demand in demands
@@ -119,6 +123,8 @@ def grant(accounts: Mapping[str, Account], demands: Sequence[Demand]) -> dict[st
 
 def lease(account: Account, share: Share, amount: int, term_end_ms: int) -> tuple[Account, Share]:
     """Moves `amount` into `share` and prolongs it."""
+    if share.is_closed:
+        raise InternalError(f"share {share.id} is closed; what it leased could never be charged")
     if amount > account.left:
         raise InternalError(f"limit {account.limit}: {amount} is more than the {account.left} that is left")
     return (

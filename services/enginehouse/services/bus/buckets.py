@@ -1,11 +1,12 @@
 """The two JetStream buckets: `registrations`, which expires, and `desired`, which does not."""
 
 import nats
-from enginehouse.contract import DependencyError
-from enginehouse.services.bus.connection import Bus
 from nats.js.api import KeyValueConfig, StorageType
 from nats.js.errors import BucketNotFoundError, KeyDeletedError, KeyNotFoundError, NoKeysError
 from nats.js.kv import KeyValue
+
+from enginehouse.contract import DependencyError
+from enginehouse.services.bus.connection import Bus
 
 REGISTRATION_TTL_S = 30.0
 DESIRED = KeyValueConfig(bucket="desired", history=1, storage=StorageType.FILE)

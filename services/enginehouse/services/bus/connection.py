@@ -5,9 +5,10 @@ import contextlib
 
 import nats
 import structlog
-from enginehouse.services.background import Background
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+
+from enginehouse.services.background import Background
 
 _log = structlog.get_logger(__name__)
 _RECONNECT_WAIT_S = 0.25

@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 
 import nats
 import structlog
-from enginehouse.services.background import Background
-from enginehouse.services.bus.connection import Bus
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
+
+from enginehouse.services.background import Background
+from enginehouse.services.bus.connection import Bus
 
 STREAM = "EVENTS"
 SUBJECTS = "enginehouse.>"

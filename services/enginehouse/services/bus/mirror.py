@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 
 import nats
 import structlog
+from nats.js.api import KeyValueConfig
+from nats.js.kv import KeyValue
+
 from enginehouse.contract import DependencyError
 from enginehouse.services.background import Background
 from enginehouse.services.bus.buckets import open_bucket
 from enginehouse.services.bus.connection import Bus
-from nats.js.api import KeyValueConfig
-from nats.js.kv import KeyValue
 
 _log = structlog.get_logger(__name__)
 _RETRY_S = 0.25

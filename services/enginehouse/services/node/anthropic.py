@@ -63,15 +63,16 @@ class AnthropicServicer(anthropic_pb2_grpc.AnthropicServiceServicer):
 async def _stream(head: AnswerHead, generation: Generation, call: Call) -> AsyncIterator[HttpBody]:
     encoder = anthropic.StreamEncoder(head)
     async for step in generation:
-        call.began()
+        call.generated()
         call.usage = generation.usage
         if events := encoder.encode(step):
+            call.sends()
             yield HttpBody(content_type=EVENT_STREAM, data=events)
 
 
 async def _whole(head: AnswerHead, generation: Generation, call: Call) -> AsyncIterator[HttpBody]:
     collector = Collector()
     async for step in generation:
-        call.began()
+        call.generated()
         collector.add(step)
     yield HttpBody(content_type=JSON, data=anthropic.encode_message(head, collector.answer()))

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import aiohttp
 import grpc
 import structlog
+from opentelemetry.trace import SpanKind
+
 from enginehouse.adapters.openai import EngineClient
 from enginehouse.contract import EngineError, PolicyRefusal, Reason, RequestError
 from enginehouse.engines import SERVING
@@ -22,7 +24,6 @@ from enginehouse.services.node.replicas import Held, NodeReplicas
 from enginehouse.services.server import channel
 from enginehouse.services.telemetry import Measures, carried, operation_span
 from enginehouse.v1 import common_pb2, node_pb2, router_pb2, router_pb2_grpc
-from opentelemetry.trace import SpanKind
 
 _log = structlog.get_logger(__name__)
 TICKET_METADATA = "x-enginehouse-internal-ticket"
@@ -47,6 +48,9 @@ class Call:
         headers: to send along to the engine.
         usage: what was used, as far as it is known; to be set by whoever serves the call.
         is_whole: whether the client got all of the answer; likewise.
+        has_sent: whether a piece of the answer has gone out.
+        engine_failed: the engine broke off.
+        is_left_to_next: it did before that, and another replica may serve it.
     """
 
     ticket: router_pb2.Ticket
@@ -56,12 +60,20 @@ class Call:
     headers: Mapping[str, str]
     usage: common_pb2.Usage = field(default_factory=lambda: common_pb2.Usage(method=common_pb2.USAGE_METHOD_NONE))
     is_whole: bool = False
+    has_sent: bool = False
+    is_left_to_next: bool = False
+    engine_failed: bool = False
     first_token_s: float | None = None
 
-    def began(self) -> None:
-        """Notes that the first piece of the answer is there."""
+    def generated(self) -> None:
+        """Notes that a piece of the answer is there."""
         if self.first_token_s is None:
             self.first_token_s = time.monotonic()
+
+    def sends(self) -> None:
+        """Notes that a piece of the answer is there and goes out: from now on nobody else can serve the call."""
+        self.generated()
+        self.has_sent = True
 
 
 class Calls:
@@ -112,6 +124,10 @@ class Calls:
             held.in_flight += 1
             try:
                 yield call
+            except EngineError:
+                # Before the first byte Envoy may try the next replica, which then says what was used.
+                call.engine_failed, call.is_left_to_next = True, not call.has_sent
+                raise
             finally:
                 held.in_flight -= 1
                 self._end(call, context, started_s)
@@ -150,12 +166,14 @@ class Calls:
             duration_s=time.monotonic() - started_s,
             first_token_s=call.first_token_s - started_s if call.first_token_s is not None else None,
         )
-        if not call.is_whole:
+        if not call.is_whole and not call.is_left_to_next:
             self._background.start(self._report(call), f"report {call.ticket.request_id}")
 
     async def _report(self, call: Call) -> None:
         """Tells the router what a call used that did not end as it should, so that nobody has to guess."""
-        request = router_pb2.SettleRequest(ticket=call.ticket, replica=call.attempt.replica, usage=call.usage)
+        request = router_pb2.SettleRequest(
+            ticket=call.ticket, replica=call.attempt.replica, usage=call.usage, engine_failed=call.engine_failed
+        )
         stub = router_pb2_grpc.RouterServiceStub(self._router(call.ticket.router_address))
         for _ in range(_REPORT_TRIES):
             try:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import grpc
+
 from enginehouse.services.node.calls import Calls
 from enginehouse.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
@@ -32,7 +33,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             try:
                 async with generation:
                     async for step in generation:
-                        call.began()
+                        call.sends()
                         call.usage = generation.usage
                         yield step
                 call.is_whole = True

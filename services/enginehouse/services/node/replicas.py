@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 import structlog
+
 from enginehouse.contract import EnginehouseError, Reason, RequestError
 from enginehouse.engines import EngineRegistry, EngineSpec, ReplicaSupervisor, Transition
 from enginehouse.services.background import Background

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import grpc
+
 from enginehouse.contract import Reason, RequestError
 from enginehouse.services.node.replicas import NodeReplicas
 from enginehouse.services.node.status import NodeStatus

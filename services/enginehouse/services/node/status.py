@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 
 import structlog
+
 from enginehouse.contract import DependencyError
 from enginehouse.services.background import Background
 from enginehouse.services.bus import REGISTRATION_TTL_S, REGISTRATIONS, BucketStore, Bus

@@ -3,10 +3,14 @@
 from collections.abc import AsyncIterator, Callable
 
 import grpc
+import structlog
+
 from enginehouse.services.access_log import AccessRecord, read_entry
 from enginehouse.v1 import envoy_access_log_pb2 as log
 
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+
+_log = structlog.get_logger(__name__)
 
 _Context = grpc.aio.ServicerContext[log.AccessLogBatch, log.AccessLogReceipt]
 
@@ -38,5 +42,10 @@ class AccessLogSink:
     ) -> log.AccessLogReceipt:
         async for batch in batches:
             for entry in batch.http_logs.log_entry:
-                self._ended(read_entry(entry))
+                try:
+                    record = read_entry(entry)
+                except ValueError as error:
+                    _log.error("access log entry unreadable", request_id=entry.request.request_id, error=str(error))
+                else:
+                    self._ended(record)
         return log.AccessLogReceipt()

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from google.protobuf.message import Message
+
 from enginehouse.router import Decision, Request, View, decide
 from enginehouse.router.limits import Held
 from enginehouse.router.question import Headroom
@@ -13,7 +15,6 @@ from enginehouse.router.record import decision_to_message, ticket
 from enginehouse.services.router.allowances import Allowances, Exhausted
 from enginehouse.services.router.settlement import Settler
 from enginehouse.v1 import events_pb2, router_pb2
-from google.protobuf.message import Message
 
 _ROUNDS_MAX = 50
 _WATCHER_QUEUE_MAX = 1000

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 
 import grpc
 import structlog
+from google.protobuf import duration_pb2
+
 from enginehouse.contract import DependencyError, Reason
 from enginehouse.router import Need
 from enginehouse.router.limits import Book, Due, Held
 from enginehouse.services.background import Background
 from enginehouse.v1 import ledger_pb2, ledger_pb2_grpc
-from google.protobuf import duration_pb2
 
 _log = structlog.get_logger(__name__)
 _CALL_TIMEOUT_S = 5.0
@@ -57,7 +58,12 @@ class Allowances:
     """
 
     def __init__(
-        self, ledger: "ledger_pb2_grpc.LedgerServiceAsyncStub", *, router: str, boot_ms: Callable[[], int], margin_ms: int
+        self,
+        ledger: "ledger_pb2_grpc.LedgerServiceAsyncStub",
+        *,
+        router: str,
+        boot_ms: Callable[[], int],
+        margin_ms: int,
     ) -> None:
         self.book = Book()
         self.fence = 0

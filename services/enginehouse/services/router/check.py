@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 import structlog
+from opentelemetry.trace import SpanKind
+
 from enginehouse.adapters.dialects import Endpoint, dialect_of_path, encode_error, find_endpoint
 from enginehouse.adapters.hints import combine_hints, hints_from_headers
 from enginehouse.adapters.inspection import Inspection
@@ -19,7 +21,6 @@ from enginehouse.services.router.admission import Admission, Outcome
 from enginehouse.services.router.keys import KeyRing
 from enginehouse.services.telemetry import operation_span
 from enginehouse.v1 import common_pb2, router_pb2
-from opentelemetry.trace import SpanKind
 
 _log = structlog.get_logger(__name__)
 INTERNAL = "x-enginehouse-internal-"

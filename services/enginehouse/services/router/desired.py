@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
+from google.protobuf.message import DecodeError
+
 from enginehouse.router import Policy
 from enginehouse.router.limits import Limit
 from enginehouse.services.router.keys import KeyRing
 from enginehouse.services.router.resources import limit_from_message, policy_from_message
 from enginehouse.v1 import admin_pb2
-from google.protobuf.message import DecodeError
 
 _log = structlog.get_logger(__name__)
 

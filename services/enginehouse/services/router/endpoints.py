@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 import grpc
 import structlog
+
 from enginehouse.v1 import envoy_discovery_pb2 as discovery
 
 CLUSTER_ENGINES = "engines"

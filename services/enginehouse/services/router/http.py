@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 import uvicorn
+
 from enginehouse.contract import DependencyError
 from enginehouse.services.router.check import PRINCIPAL_HEADER, Answer, Checker
 

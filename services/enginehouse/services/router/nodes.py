@@ -4,6 +4,7 @@ import asyncio
 
 import grpc
 import structlog
+
 from enginehouse.services.background import Background
 from enginehouse.services.router.fleet import Fleet
 from enginehouse.v1 import node_pb2, node_pb2_grpc

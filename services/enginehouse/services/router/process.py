@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+
 from enginehouse.router import Jurisdictions
 from enginehouse.services.background import Background
 from enginehouse.services.bus import DESIRED, REGISTRATIONS, Bus, EventPublisher, Mirror
@@ -68,6 +69,8 @@ class Router:
         self._events = EventPublisher(self._bus, source=f"/router/{settings.id}", place=settings.places[0])
         self._desired = Desired()
         self._has_desired = False
+        self._keys = KeyRing()
+        self._is_deciding = False
         self._dirty = asyncio.Event()
         self._fleet = Fleet(settings.jurisdictions, settings.places, self._dirty.set)
         self._endpoints = EndpointDiscovery(self._dirty.set)
@@ -106,6 +109,7 @@ class Router:
         """Serves as soon as there is a view: NATS's, or the last one on disk."""
         self._on_desired(read_snapshot(self._snapshot_file("desired")), is_new=False)
         self._on_registrations(read_snapshot(self._snapshot_file("registrations")), is_new=False)
+        self._renew_view()
         servicer = RouterServicer(self._admission, self._settler, self._settings.jurisdictions)
         self._grpc.add("enginehouse.v1.RouterService", router_pb2_grpc.add_RouterServiceServicer_to_server, servicer)
         self._grpc.add_handler(self._endpoints.handler())
@@ -130,6 +134,7 @@ class Router:
         await self._nodes.stop()
         await self._allowances.stop()
         await self._channel.close()
+        self._settler.stop()
         await self._events.stop()
         await self._bus.stop()
 
@@ -137,7 +142,7 @@ class Router:
         checker = Checker(
             router=self._settings.id,
             admission=self._admission,
-            keys=self._keys,
+            keys=lambda: self._keys,
             jurisdictions=self._settings.jurisdictions,
             now_ms=unix_ms,
         )
@@ -148,11 +153,8 @@ class Router:
             ready=self._ready,
         )
 
-    def _keys(self) -> KeyRing:
-        return self._desired.keys
-
     def _ready(self) -> tuple[int, int] | None:
-        if not self._has_desired:
+        if not self._is_deciding:
             return None
         every = [replica for group in self._admission.view.replicas.values() for replica in group]
         return sum(1 for replica in every if not replica.unavailable), len(every)
@@ -177,8 +179,14 @@ class Router:
             self._nodes.follow(self._fleet.node_addresses)
             self._endpoints.set_endpoints(CLUSTER_ENGINES, self._fleet.engine_addresses)
             self._endpoints.set_endpoints(CLUSTER_ADAPTERS, self._fleet.node_addresses.values())
-            self._admission.view = self._fleet.view(self._desired)
+            self._renew_view()
             self._fleet.forget(_placed(self._desired.deployments.values()))
+
+    def _renew_view(self) -> None:
+        """Takes over keys, policies and limits together: a key never works before the rules that came with it."""
+        self._admission.view = self._fleet.view(self._desired)
+        self._keys = self._desired.keys
+        self._is_deciding = self._has_desired
 
     async def _sweep(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import grpc
+
 from enginehouse.contract import RequestError
 from enginehouse.router import Jurisdictions, Request
 from enginehouse.router.record import principal_from_message, request_from_message
@@ -45,7 +46,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         """Ends a request with what it used."""
         if not request.ticket.request_id:
             raise RequestError("ticket.request_id is empty; send the ticket that the request carried")
-        settlement = self._settler.reported(request.ticket, request.replica, request.usage)
+        settlement = self._settler.reported(request)
         if settlement is None:
             return router_pb2.SettleResponse(first=False)
         return router_pb2.SettleResponse(charged_nanousd=settlement.cost_nanousd, first=True)

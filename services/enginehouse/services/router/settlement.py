@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
+
 from enginehouse.router import Ending, Settlement, settle
 from enginehouse.router.limits import USD
 from enginehouse.services.access_log import AccessRecord
@@ -12,7 +13,7 @@ from enginehouse.v1 import common_pb2, events_pb2, router_pb2
 
 _log = structlog.get_logger(__name__)
 REPORT_GRACE_MS = 5_000
-"""How long a node may take to report a stream that ended without trailers."""
+"""How long a node may take to report a stream that ended without trailers, and Envoy's log after such a report."""
 
 
 @dataclass(slots=True)
@@ -23,6 +24,16 @@ class Admitted:
     admitted_ms: int
     ended_ms: int | None = None
     record: AccessRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A request that a node's report has settled, before Envoy's log told how it ended for the client."""
+
+    ticket: router_pb2.Ticket
+    settlement: Settlement
+    settled_ms: int
+    engine_failed: bool
 
 
 class Settler:
@@ -49,6 +60,7 @@ class Settler:
         self._boot_ms = boot_ms
         self._longest_ms = longest_ms
         self._admitted: dict[str, Admitted] = {}
+        self._untold: dict[str, Untold] = {}
 
     def admit(self, ticket: router_pb2.Ticket) -> None:
         """Remembers a request that holds now."""
@@ -68,6 +80,10 @@ class Settler:
 
     def logged(self, record: AccessRecord) -> None:
         """Envoy says that a request ended."""
+        untold = self._untold.pop(record.request_id, None)
+        if untold is not None:
+            outcome = _outcome(record, engine_failed=untold.engine_failed)
+            self._tell(untold.ticket, untold.settlement, record.http_status, outcome)
         admitted = self._admitted.get(record.request_id)
         if admitted is None:
             return
@@ -77,18 +93,24 @@ class Settler:
             return
         self._end(admitted, ending, _outcome(record))
 
-    def reported(self, ticket: router_pb2.Ticket, replica: str, usage: common_pb2.Usage) -> Settlement | None:
+    def reported(self, report: router_pb2.SettleRequest) -> Settlement | None:
         """A node says what a request used. None when it has been settled before."""
+        ticket, replica, usage = report.ticket, report.replica, report.usage
         admitted = self._admitted.get(ticket.request_id)
         if admitted is None:
             return None
-        outcome = _outcome(admitted.record) if admitted.record else "reported"
-        status = admitted.record.http_status if admitted.record else 0
-        return self._end(admitted, Ending(replica=replica, http_status=status, usage=usage), outcome)
+        if admitted.record is not None:
+            ending = Ending(replica=replica, http_status=admitted.record.http_status, usage=usage)
+            return self._end(admitted, ending, _outcome(admitted.record, engine_failed=report.engine_failed))
+        settlement = self._settle(admitted, Ending(replica=replica, usage=usage))
+        # The charge does not wait for the log; the event does, because only the log knows what the client saw.
+        self._untold[ticket.request_id] = Untold(admitted.ticket, settlement, self._boot_ms(), report.engine_failed)
+        return settlement
 
     def sweep(self) -> None:
-        """Ends what nobody reported in time, by its upper bound."""
+        """Ends what nobody reported in time, by its upper bound, and tells what no log told in time."""
         now_ms = self._boot_ms()
+        self._tell_overdue(now_ms - REPORT_GRACE_MS)
         for admitted in list(self._admitted.values()):
             if admitted.ended_ms is not None and now_ms - admitted.ended_ms >= REPORT_GRACE_MS:
                 record = admitted.record
@@ -103,13 +125,31 @@ class Settler:
         """How many requests are on their way."""
         return len(self._admitted)
 
+    def stop(self) -> None:
+        """Tells what waits for a log that will find nobody here."""
+        self._tell_overdue(self._boot_ms())
+
+    def _tell_overdue(self, settled_until_ms: int) -> None:
+        for request_id, untold in list(self._untold.items()):
+            if untold.settled_ms <= settled_until_ms:
+                del self._untold[request_id]
+                self._tell(untold.ticket, untold.settlement, 0, "reported")
+
     def _end(self, admitted: Admitted, ending: Ending, outcome: str) -> Settlement:
+        settlement = self._settle(admitted, ending)
+        self._tell(admitted.ticket, settlement, ending.http_status, outcome)
+        return settlement
+
+    def _settle(self, admitted: Admitted, ending: Ending) -> Settlement:
         ticket = admitted.ticket
         del self._admitted[ticket.request_id]
         replica = ticket.attempts[0].replica
         self.in_flight[replica] -= 1
         settlement = settle(ticket, ending)
         self._allowances.settle(ticket.request_id, settlement.used)
+        return settlement
+
+    def _tell(self, ticket: router_pb2.Ticket, settlement: Settlement, http_status: int, outcome: str) -> None:
         held_nanousd = max((hold.amount for hold in ticket.holds if hold.unit == USD), default=settlement.cost_nanousd)
         event = events_pb2.RequestSettled(
             request_id=ticket.request_id,
@@ -120,16 +160,23 @@ class Settler:
             usage=settlement.usage,
             charged_nanousd=min(settlement.cost_nanousd, held_nanousd),
             overrun_nanousd=max(0, settlement.cost_nanousd - held_nanousd),
-            http_status=ending.http_status,
+            http_status=http_status,
             outcome=outcome,
         )
         self._publish("request", ticket.request_id, "settled", event)
-        return settlement
 
 
-def _outcome(record: AccessRecord) -> str:
+def _outcome(record: AccessRecord, *, engine_failed: bool = False) -> str:
+    if engine_failed:
+        return "engine_failed"
     if record.client_left:
         return "client_left"
-    if record.upstream_broke or not record.address:
+    if record.upstream_broke or not record.address or record.grpc_status:
         return "engine_failed"
-    return "complete" if 200 <= record.http_status < 400 else "refused_by_engine"
+    return "complete" if 200 <= record.http_status < 400 and not _is_refused_call(record) else "refused_by_engine"
+
+
+def _is_refused_call(record: AccessRecord) -> bool:
+    """Whether it is a gRPC call that ended without trailers: an error alone, which HTTP answers with status 200."""
+    is_grpc = record.ticket is not None and record.ticket.dialect == common_pb2.DIALECT_GRPC
+    return is_grpc and record.grpc_status is None

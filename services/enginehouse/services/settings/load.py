@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+
 from enginehouse.contract import RequestError
 from enginehouse.services.deploy_files import deploy_folder
 from enginehouse.services.settings.model import Settings
 from enginehouse.services.settings.references import Keys, problems
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 FILE_NAME = "enginehouse.yaml"
 _SHOWN_CHARACTERS = 60

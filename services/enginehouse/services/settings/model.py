@@ -4,10 +4,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-from enginehouse.router import Jurisdictions
-from enginehouse.router.jurisdiction import COUNTRIES, GROUPS
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from enginehouse.router import Jurisdictions
+from enginehouse.router.jurisdiction import COUNTRIES, GROUPS
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Port = Annotated[int, Field(ge=0, le=65535)]

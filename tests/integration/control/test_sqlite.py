@@ -1,0 +1,51 @@
+"""Control on SQLite."""
+
+import pytest
+
+from tests.integration.control.access_log_suite import AccessLogSuite
+from tests.integration.control.admin_suite import AdminSuite
+from tests.integration.control.concurrency_suite import ConcurrencySuite
+from tests.integration.control.crash_suite import CrashSuite
+from tests.integration.control.declared_suite import DeclaredSuite
+from tests.integration.control.ledger_suite import LedgerSuite
+from tests.integration.control.publisher_suite import PublisherSuite
+from tests.integration.control.schema_suite import SchemaSuite
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url
+
+
+class TestLedger(LedgerSuite):
+    """The ledger."""
+
+
+class TestAccessLog(AccessLogSuite):
+    """Access logs and doubt."""
+
+
+class TestAdmin(AdminSuite):
+    """Resources."""
+
+
+class TestDeclared(DeclaredSuite):
+    """The configuration file."""
+
+
+class TestPublisher(PublisherSuite):
+    """Desired state."""
+
+
+class TestSchema(SchemaSuite):
+    """The schema."""
+
+
+class TestConcurrency(ConcurrencySuite):
+    """Many hands at once. A file belongs to one control: two would keep each other waiting."""
+
+    CONTROLS = 1
+
+
+class TestCrash(CrashSuite):
+    """Control killed."""
