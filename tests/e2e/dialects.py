@@ -74,7 +74,7 @@ class Details:
 
 def details_of(error: grpc.aio.AioRpcError) -> Details:
     """ErrorInfo and RetryInfo of an error."""
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(error)  # pyright: ignore[reportArgumentType] (as good as a call)
     assert status is not None, error
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     retry_after_s: int | None = None

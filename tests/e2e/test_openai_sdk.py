@@ -2,6 +2,7 @@
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from enginehouse.v1 import admin_pb2, common_pb2, ledger_pb2, router_pb2
 from tests.support.caller import Caller
@@ -9,7 +10,7 @@ from tests.support.operator import Operator
 
 TEXT = "one two three"
 PROMPT_TOKENS = 3 + 4 + 3  # the words, their message, and the reply's opening: the echo engine's template
-MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": TEXT}]
+MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": TEXT}]
 
 
 @pytest.fixture(params=[common_pb2.LANE_DIRECT, common_pb2.LANE_ADAPTER], ids=["direct", "adapter"])

@@ -1,6 +1,7 @@
 """The two JetStream buckets: `registrations`, which expires, and `desired`, which does not."""
 
-import nats
+import nats.errors
+import nats.js.errors
 from nats.js.api import KeyValueConfig, StorageType
 from nats.js.errors import BucketNotFoundError, KeyDeletedError, KeyNotFoundError, NoKeysError
 from nats.js.kv import KeyValue

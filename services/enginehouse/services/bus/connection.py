@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 
-import nats
+import nats.errors
+import nats.js.errors
 import structlog
 from nats.aio.client import Client
 from nats.js import JetStreamContext

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import nats
+import nats.errors
+import nats.js.errors
 import structlog
 from google.protobuf import json_format
 from google.protobuf.message import Message

@@ -5,7 +5,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 
-import nats
+import nats.errors
+import nats.js.errors
 import structlog
 from nats.js.api import KeyValueConfig
 from nats.js.kv import KeyValue
@@ -81,7 +82,7 @@ class Mirror:
                 entry = await watcher.updates(timeout=_WATCHED_S)  # type: ignore[no-untyped-call]
             except nats.errors.TimeoutError:
                 continue
-            if entry is None:  # the snapshot is complete
+            if not isinstance(entry, KeyValue.Entry):  # the snapshot is complete
                 if snapshot is not None:
                     self._entries, snapshot = snapshot, None
                     self.snapshots += 1

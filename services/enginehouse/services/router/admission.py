@@ -100,15 +100,16 @@ class Admission:
             self._watchers.discard(queue)
 
     async def _decide(self, request: Request) -> tuple[Decision, View]:
+        decision, view = self._decide_once(request, self._allowances.headroom)
         for _ in range(_ROUNDS_MAX):
-            decision, view = self._decide_once(request, self._allowances.headroom)
             if decision.refused is None or not decision.refused.needs:
-                return decision, view
+                break
             exhausted = await self._allowances.acquire(decision.refused.needs)
             if exhausted is not None:
                 decision, view = self._decide_once(request, _with_ledger(self._allowances.headroom, exhausted))
                 if decision.refused is not None:
                     return _with_retry(decision, exhausted), view
+            decision, view = self._decide_once(request, self._allowances.headroom)
         return decision, view
 
     def _decide_once(self, request: Request, headroom: Headroom) -> tuple[Decision, View]:
