@@ -79,6 +79,10 @@ suite: $(VENV)/.installed-dev ## The tests, with coverage printed at the end
 .PHONY: test
 test: proto-lint lint types suite ## Everything CI checks
 
+.PHONY: bench
+bench: $(VENV)/.installed ## What a decision costs, and what a router's view weighs
+	$(BIN)/python tests/bench/bench_decide.py
+
 .PHONY: clean
 clean: ## Remove what was built and installed
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

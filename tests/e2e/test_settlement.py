@@ -166,7 +166,8 @@ async def test_hold_of_a_cut_stream_is_given_back_once(operator: Operator, calle
     await engine.plan_fault("hang", after_tokens=5)
     settled = await settled_once(events, await cut_after(caller, door, "slow", 5))
     await operator.until_spent(limit, settled.charged_nanousd)
-    reply = await caller.post("/v1/messages", chat_body("slow", TEXT, stream=True, max_tokens=120))
+    # Too much for what is left, however few tokens the prompt turns out to have.
+    reply = await caller.post("/v1/messages", chat_body("slow", TEXT, stream=True, max_tokens=256))
     assert reply.status == 402
     left = reply.json["error"]["enginehouse"]["metadata"]["left"]
     assert int(left) == hold_nanousd - settled.charged_nanousd

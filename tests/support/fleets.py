@@ -140,6 +140,7 @@ policy_sets = st.builds(
         max_size=3,
     ).map(tuple),
     data_classes=st.fixed_dictionaries({"personal": rules}),
+    tenants=st.just(frozenset({PRINCIPAL.tenant_name})),
 )
 hints = st.builds(
     Hints,

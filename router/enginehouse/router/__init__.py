@@ -1,12 +1,15 @@
 """The decision core: pure functions and frozen data. No I/O, no clock, no randomness."""
 
 from enginehouse.router.chip import Chip, ChipRule
+from enginehouse.router.count import worth_counting
 from enginehouse.router.decide import decide, verdicts
 from enginehouse.router.decision import Decision, Need, Refused, Verdict
 from enginehouse.router.jurisdiction import Jurisdictions, Place, Residency, residency
 from enginehouse.router.moment import Headroom, Moment
 from enginehouse.router.policy import (
     NO_POLICY,
+    NOTHING_ALLOWED,
+    NOWHERE,
     Policy,
     PolicyRule,
     PolicySet,
@@ -18,13 +21,16 @@ from enginehouse.router.policy import (
     narrow,
 )
 from enginehouse.router.price import NANOUSD_PER_USD, Price, hourly_price
-from enginehouse.router.replica import Capabilities, Load, Replica
+from enginehouse.router.replica import IDLE, Capabilities, Load, Replica
 from enginehouse.router.request import NO_HINTS, Hints, Principal, Request
 from enginehouse.router.settlement import Ending, Settlement, settle
 from enginehouse.router.view import View, by_deployment
 
 __all__ = [
+    "IDLE",
     "NANOUSD_PER_USD",
+    "NOTHING_ALLOWED",
+    "NOWHERE",
     "NO_HINTS",
     "NO_POLICY",
     "Capabilities",
@@ -63,4 +69,5 @@ __all__ = [
     "residency",
     "settle",
     "verdicts",
+    "worth_counting",
 ]

@@ -29,7 +29,8 @@ def _allowed(offer: Offer, moment: Moment) -> Iterable[int]:
 def affordable_output(price: Price, input_tokens: int, budget_nanousd: int) -> int:
     """The most output tokens whose cost, with the input's, is at most the budget. Negative: not even the input is."""
     spare = budget_nanousd - price.request_nanousd
-    per_million = spare * 1_000_000 - input_tokens * price.input_nanousd_per_million_tokens
+    input_price = max(price.input_nanousd_per_million_tokens, price.cached_input_nanousd_per_million_tokens)
+    per_million = spare * 1_000_000 - input_tokens * input_price
     if per_million < 0:
         return -1
     if price.output_nanousd_per_million_tokens == 0:

@@ -1,26 +1,24 @@
 """The decision: rules, then measures, then one order. A pure function; explaining and executing call the same one."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from heapq import nlargest
-from operator import itemgetter
 
 from enginehouse.router.bounds import Bounds, bounds
 from enginehouse.router.decision import Decision, Refused, Verdict
-from enginehouse.router.filters import Kind
+from enginehouse.router.dropped import Dropped, by_rule
 from enginehouse.router.moment import Moment
 from enginehouse.router.pick import sticky_hash
-from enginehouse.router.policy import Policy, narrow
-from enginehouse.router.refuse import by_rule, forbidden_here, nowhere_placed, refuse, unknown_model
+from enginehouse.router.policy import Policy
+from enginehouse.router.refuse import forbidden_here, nowhere_placed, refuse, unknown_model
 from enginehouse.router.request import Request
-from enginehouse.router.sift import Dropped, Sifted, lane_of
+from enginehouse.router.sift import Preferred, Sifted, lane_of
 from enginehouse.router.view import View
-from enginehouse.router.weigh import Candidate, Scales, scores, weigh
+from enginehouse.router.weigh import Candidate, Scales, Weighed, cheapest_nanousd, leaders, scores, weigh
 from enginehouse.v1.common_pb2 import Lane
 
 ATTEMPTS_MAX = 4
 _NOTHING = Bounds(0, 0, 0)
-_rank = itemgetter(0, 1, 2)
 
 
 def decide(request: Request, view: View, policy: Policy, moment: Moment) -> Decision:
@@ -35,30 +33,32 @@ def decide(request: Request, view: View, policy: Policy, moment: Moment) -> Deci
     Returns:
         Attempts and holds; or a refusal with the rule that decided it.
     """
-    return _considered(request, view, policy, moment).decision
+    return _considered(request, view, policy, moment, ATTEMPTS_MAX).decision
 
 
 def verdicts(request: Request, view: View, policy: Policy, moment: Moment) -> tuple[Verdict, ...]:
     """What became of every candidate, best first and the dropped ones last: the same decision, told in full."""
-    considered = _considered(request, view, policy, moment)
-    if considered.sifted is None or considered.scales is None:
+    considered = _considered(request, view, policy, moment, sys.maxsize)
+    sifted, scales = considered.sifted, considered.scales
+    if scales is None:
         return ()
     sticky = sticky_hash(request)
-    scales = considered.scales
-    cheapest = min((one.bounds.cost_nanousd for one in scales.weighed), default=0)
+    cheapest = cheapest_nanousd(scales.weighed)
+    preferred = {replica.id: part for one in scales.weighed for part in one.group.parts for replica in part.replicas}
     kept = [
-        _kept(request, candidate, cheapest, moment, sticky)
-        for candidate in sorted(scales.candidates, key=_rank, reverse=True)
+        _kept(request, candidate, preferred[candidate[2].id], cheapest, moment, sticky)
+        for candidate in leaders(scales.candidates, len(scales.candidates), sticky)
     ]
     dropped = [
         Verdict(
-            one.replica,
-            bounds(request, one.replica),
-            lane_of(request.dialect, considered.policy, one.replica),
+            replica,
+            bounds(request, replica),
+            lane_of(request.dialect, sifted.policy, replica),
             one.rule,
             one.reason,
         )
-        for one in _dropped(considered.sifted, scales)
+        for one in _dropped(sifted, scales)
+        for replica in one.replicas
     ]
     return (*kept, *dropped)
 
@@ -66,81 +66,86 @@ def verdicts(request: Request, view: View, policy: Policy, moment: Moment) -> tu
 @dataclass(frozen=True, slots=True)
 class _Considered:
     decision: Decision
-    policy: Policy
-    sifted: Sifted | None = None
+    sifted: Sifted
     scales: Scales | None = None
 
 
-def _considered(request: Request, view: View, policy: Policy, moment: Moment) -> _Considered:
-    policy = narrow(policy, request.hints)
-    forbidden = forbidden_here(view.here, policy.residency)
-    if forbidden:
-        return _Considered(_refused(forbidden, policy), policy)
-    kind = Kind(
-        request.model, request.principal.tenant_name, request.operation, request.dialect, request.features, policy
-    )
-    sifted = view.sift(kind)
+def _considered(request: Request, view: View, policy: Policy, moment: Moment, count: int) -> _Considered:
+    sifted = view.sift(request, policy)
+    if sifted.forbidden is not None:
+        return _Considered(_refused(forbidden_here(*sifted.forbidden), sifted), sifted)
     if not sifted.groups and not sifted.dropped:
         missing = nowhere_placed(request) if request.model in view.models else unknown_model(request)
-        return _Considered(_refused(missing, policy), policy)
-    scales = weigh(request, policy, sifted, view, moment, sticky_hash(request))
+        return _Considered(_refused(missing, sifted), sifted)
+    sticky = sticky_hash(request)
+    scales = weigh(request, policy, sifted, view, moment, sticky, count)
     if not scales.candidates:
         refused = refuse(request, _dropped(sifted, scales), scales.misfits, moment)
-        return _Considered(_refused(refused, policy), policy, sifted, scales)
-    return _Considered(_chosen(policy, sifted, scales), policy, sifted, scales)
+        return _Considered(_refused(refused, sifted), sifted, scales)
+    return _Considered(_chosen(sifted, scales, sticky), sifted, scales)
 
 
-def _chosen(policy: Policy, sifted: Sifted, scales: Scales) -> Decision:
+def _chosen(sifted: Sifted, scales: Scales, sticky: int) -> Decision:
     """The best, and those that can take its place inside Envoy.
 
     They share its lane, its limits (so that one hold covers each), the bound on the output, and the rewriting of the
     body, which happens once.
     """
-    best = max(scales.candidates, key=_rank)[4]
-    substitutes = {
-        id(one)
-        for one in scales.weighed
-        if one.group.lane == best.group.lane
-        and one.limits == best.limits
-        and one.group.rewriting == best.group.rewriting
-        and one.bounds.output_tokens == best.bounds.output_tokens
-    }
-    attempts = nlargest(ATTEMPTS_MAX, (one for one in scales.candidates if id(one[4]) in substitutes), key=_rank)
-    chosen = [candidate[4] for candidate in attempts]
+    attempts = leaders(scales.candidates, ATTEMPTS_MAX, sticky)
+    best = attempts[0][3]
+    substitutes = {id(one) for one in scales.weighed if _can_stand_in(one, best)}
+    if len(substitutes) < len(scales.weighed):
+        compatible = [candidate for candidate in scales.candidates if id(candidate[3]) in substitutes]
+        attempts = leaders(compatible, ATTEMPTS_MAX, sticky)
+    chosen = [candidate[3].bounds for candidate in attempts]
     return Decision(
         lane=best.group.lane,
-        attempts=tuple(candidate[3] for candidate in attempts),
-        holds={limit.id: max(one.bounds.amount(limit.unit) for one in chosen) for limit in best.limits},
-        bounds=_largest([one.bounds for one in chosen]),
-        residency=policy.residency,
-        excluded=by_rule(_dropped(sifted, scales)),
+        attempts=tuple([candidate[2] for candidate in attempts]),
+        holds={limit.id: max([most.amount(limit.unit) for most in chosen]) for limit in best.limits},
+        bounds=_largest(chosen),
+        residency=sifted.policy.residency,
+        excluded=by_rule(_dropped(sifted, scales)) if scales.misfits or scales.full else sifted.excluded,
         is_clamped=best.is_clamped,
     )
 
 
-def _kept(request: Request, candidate: Candidate, cheapest_nanousd: int, moment: Moment, sticky: int) -> Verdict:
-    _, score, _, replica, weighed = candidate
-    quality, chip, _ = weighed.group.preferences[weighed.group.members.index(replica)]
+def _can_stand_in(one: Weighed, best: Weighed) -> bool:
+    return one is best or (
+        one.group.lane == best.group.lane
+        and one.group.rewriting == best.group.rewriting
+        and one.bounds.output_tokens == best.bounds.output_tokens
+        and one.is_clamped == best.is_clamped
+        and one.limits == best.limits
+    )
+
+
+def _kept(
+    request: Request,
+    candidate: Candidate,
+    preferred: Preferred,
+    cheapest_nanousd: int,
+    moment: Moment,
+    sticky: int,
+) -> Verdict:
+    _, score, replica, weighed = candidate
     cost, wait, affinity = scores(request, replica, weighed, cheapest_nanousd, moment, sticky)
     return Verdict(
-        replica, weighed.bounds, weighed.group.lane, scores=(cost, quality, wait, affinity, chip), score=score
+        replica,
+        weighed.bounds,
+        weighed.group.lane,
+        scores=(cost, preferred.quality, wait, affinity, preferred.chip),
+        score=score,
     )
 
 
 def _dropped(sifted: Sifted, scales: Scales) -> list[Dropped]:
-    misfits = [
-        Dropped(replica, misfit.rule, misfit.reason) for misfit in scales.misfits for replica in misfit.group.members
-    ]
+    misfits = [Dropped(misfit.group.members, misfit.rule, misfit.reason) for misfit in scales.misfits]
     return [*sifted.dropped, *misfits, *scales.full]
 
 
 def _largest(every: Sequence[Bounds]) -> Bounds:
-    return Bounds(
-        max(one.input_tokens for one in every),
-        max(one.output_tokens for one in every),
-        max(one.cost_nanousd for one in every),
-    )
+    return Bounds(*map(max, zip(*every, strict=True)))
 
 
-def _refused(refused: Refused, policy: Policy) -> Decision:
-    return Decision(Lane.LANE_UNSPECIFIED, (), {}, _NOTHING, policy.residency, refused=refused)
+def _refused(refused: Refused, sifted: Sifted) -> Decision:
+    return Decision(Lane.LANE_UNSPECIFIED, (), {}, _NOTHING, sifted.policy.residency, refused=refused)

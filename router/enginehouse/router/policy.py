@@ -84,6 +84,8 @@ class Policy:
 
 
 NO_POLICY = Policy()
+NOTHING_ALLOWED = Policy(models=frozenset())
+"""What holds for a tenant that nobody declared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +117,22 @@ class PolicyRule:
 
 @dataclass(frozen=True)
 class PolicySet:
-    """Every rule, in order, and where data of each class may be.
+    """Every rule, in order, where data of each class may be, and who there is.
 
     Attributes:
         rules: all that apply are taken together: constraints add up, and of several preferences the last wins.
         data_classes: residency by class, for example "personal". A class that is not listed allows no place at all.
+        tenants: resource names. Whoever belongs to no listed tenant is allowed nothing, whatever the rules say.
     """
 
     rules: tuple[PolicyRule, ...] = ()
     data_classes: Mapping[str, Residency] = field(default_factory=dict)
+    tenants: frozenset[str] = frozenset()
 
     def policy(self, principal: Principal, names: frozenset[str]) -> Policy:
         """What holds for requests of `principal` for a model of any of these names, before their hints narrow it."""
+        if principal.tenant_name not in self.tenants:
+            return NOTHING_ALLOWED
         folded = NO_POLICY
         for rule in self.rules:
             if rule.when.matches(principal, names):
@@ -154,7 +160,7 @@ def combine(one: Policy, other: Policy) -> Policy:
         quality_floor=max(one.quality_floor, other.quality_floor),
         quality_score_floor=max(one.quality_score_floor, other.quality_score_floor),
         task=other.task or one.task,
-        price_nanousd_max=_lower(one.price_nanousd_max, other.price_nanousd_max),
+        price_nanousd_max=lower(one.price_nanousd_max, other.price_nanousd_max),
         models=models,
         weights=other.weights or one.weights,
         lane=other.lane or one.lane,
@@ -178,7 +184,8 @@ def narrow(policy: Policy, hints: Hints) -> Policy:
     )
 
 
-def _lower(one: int | None, other: int | None) -> int | None:
+def lower(one: int | None, other: int | None) -> int | None:
+    """The lower of two highest values; None is none."""
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)

@@ -4,17 +4,15 @@ from collections.abc import Sequence
 
 from enginehouse.contract import Reason
 from enginehouse.router.decision import Need, Refused
+from enginehouse.router.dropped import Dropped, by_rule, last_rule, reasons
 from enginehouse.router.filters import REFUSALS
 from enginehouse.router.jurisdiction import Place, Residency
 from enginehouse.router.moment import Moment
 from enginehouse.router.request import Request
-from enginehouse.router.sift import Dropped
 from enginehouse.router.weigh import Misfit
 
 RETRY_AFTER_S = 3.0
-_REASONS_SHOWN = 3
 _LIMIT_REASONS = (Reason.BUDGET_EXHAUSTED, Reason.RATE_LIMITED)
-_ORDER = {name: index for index, name in enumerate(REFUSALS)}
 
 
 def unknown_model(request: Request) -> Refused:
@@ -36,23 +34,19 @@ def nowhere_placed(request: Request) -> Refused:
     )
 
 
-def forbidden_here(places: Sequence[Place | None], rules: Sequence[Residency]) -> Refused | None:
-    """A refusal when the request itself may not pass through the places where Envoy and the router are."""
-    for place in places:
-        for rule in rules or (Residency(),):
-            if not rule.permits(place):
-                where = f"in {place.label}" if place else "at no declared place"
-                return Refused(
-                    Reason.RESIDENCY_UNSATISFIABLE,
-                    "residency",
-                    f"this door is {where}, where this data may not be; the rule is: {rule}. Use another door",
-                )
-    return None
+def forbidden_here(place: Place | None, rule: Residency) -> Refused:
+    """The request itself may not pass through a place where Envoy or the router is."""
+    where = f"in {place.label}" if place else "at no declared place"
+    return Refused(
+        Reason.RESIDENCY_UNSATISFIABLE,
+        "residency",
+        f"this door is {where}, where this data may not be; the rule is: {rule}. Use another door",
+    )
 
 
 def refuse(request: Request, dropped: Sequence[Dropped], misfits: Sequence[Misfit], moment: Moment) -> Refused:
     """The refusal when every candidate was dropped: by the rule that came last, because it decided."""
-    rule = max((one.rule for one in dropped), key=_ORDER.__getitem__)
+    rule = last_rule(dropped)
     reason = REFUSALS[rule]
     if reason == Reason.MODEL_NOT_FOUND:
         return unknown_model(request)
@@ -68,28 +62,6 @@ def refuse(request: Request, dropped: Sequence[Dropped], misfits: Sequence[Misfi
         retry_after_s=RETRY_AFTER_S if reason == Reason.NO_REPLICA_AVAILABLE else None,
         needs=_needs([one for one in misfits if one.rule == rule], moment) if reason in _LIMIT_REASONS else (),
     )
-
-
-def reasons(dropped: Sequence[Dropped]) -> str:
-    """Why each was dropped; the same words once, and no more than three of them."""
-    by_reason: dict[str, list[str]] = {}
-    for one in dropped:
-        by_reason.setdefault(one.reason, []).append(one.replica.id)
-    shown = [f"{_several(ids)} {reason}" for reason, ids in list(by_reason.items())[:_REASONS_SHOWN]]
-    more = f" and {len(by_reason) - _REASONS_SHOWN} reasons more" if len(by_reason) > _REASONS_SHOWN else ""
-    return "; ".join(shown) + more
-
-
-def by_rule(dropped: Sequence[Dropped]) -> str:
-    """The rules that dropped something, with why, in the order of the rules. Empty when nothing was dropped."""
-    groups: dict[str, list[Dropped]] = {}
-    for one in dropped:
-        groups.setdefault(one.rule, []).append(one)
-    return ", ".join(f"{rule} ({reasons(groups[rule])})" for rule in sorted(groups, key=_ORDER.__getitem__))
-
-
-def _several(ids: Sequence[str]) -> str:
-    return ids[0] if len(ids) == 1 else f"{ids[0]} and {len(ids) - 1} more:"
 
 
 def _needs(misfits: Sequence[Misfit], moment: Moment) -> tuple[Need, ...]:

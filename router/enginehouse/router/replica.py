@@ -26,7 +26,10 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a replica is doing, as its node last reported. Rates in tokens per second, 0 while unknown."""
+    """What a replica is doing, as its node last reported, and how fast it works when it has enough to do.
+
+    Rates in tokens per second, 0 while unknown.
+    """
 
     running: int = 0
     waiting: int = 0

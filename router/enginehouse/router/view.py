@@ -2,16 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from enginehouse.router.filters import Kind
-from enginehouse.router.jurisdiction import Place
+from enginehouse.router.jurisdiction import Place, Residency
 from enginehouse.router.limits import Limit
-from enginehouse.router.policy import Policy, PolicySet
+from enginehouse.router.policy import Policy, PolicySet, narrow
 from enginehouse.router.replica import Replica
-from enginehouse.router.request import Principal
-from enginehouse.router.sift import Sifted, sift
+from enginehouse.router.request import Principal, Request
+from enginehouse.router.sift import Sifted, sift, sort
 
 _REMEMBERED_MAX = 10_000
 _Key = TypeVar("_Key")
@@ -24,7 +24,9 @@ class _Memory:
 
     policies: dict[tuple[Principal, str], Policy] = field(default_factory=dict)
     limits: dict[tuple[Principal, str], tuple[Limit, ...]] = field(default_factory=dict)
-    sifted: dict[Kind, Sifted] = field(default_factory=dict)
+    folded: dict[Policy, Policy] = field(default_factory=dict)
+    sifted: dict[tuple[object, ...], Sifted] = field(default_factory=dict)
+    sorts: dict[str, tuple[tuple[Replica, ...], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +61,47 @@ class View:
         """What holds for requests of `principal` for `model`, under whatever name it is asked for."""
         known = self._memory.policies.get((principal, model))
         if known is None:
-            known = self.policies.policy(principal, self._names(model))
+            folded = self.policies.policy(principal, self._names(model))
+            # One object for all that are equal, so that what is computed for one serves them all.
+            known = self._memory.folded.setdefault(folded, folded)
             _remember(self._memory.policies, (principal, model), known)
         return known
 
-    def sift(self, kind: Kind) -> Sifted:
-        """What the rules over replicas leave for a kind of request."""
-        known = self._memory.sifted.get(kind)
+    def sift(self, request: Request, policy: Policy) -> Sifted:
+        """What the rules over replicas leave for a request and all others of its kind.
+
+        Args:
+            request: one of them.
+            policy: what holds for it, before its hints narrow it.
+        """
+        hints, principal = request.hints, request.principal
+        key = (
+            id(policy),  # it cannot be another's: what is remembered keeps the policy alive
+            hints.residency,
+            hints.chip,
+            hints.quality,
+            request.model,
+            principal.organization,
+            principal.tenant,
+            request.operation,
+            request.dialect,
+            request.features,
+        )
+        known = self._memory.sifted.get(key)
         if known is None:
-            known = sift(kind, self.candidates(kind.model))
-            _remember(self._memory.sifted, kind, known)
+            # Sessions and prices differ from request to request, and matter to no rule over replicas.
+            narrowed = narrow(policy, replace(hints, session="", price_nanousd_max=None))
+            kind = Kind(
+                request.model,
+                principal.tenant_name,
+                request.operation,
+                request.dialect,
+                request.features,
+                replace(narrowed, price_nanousd_max=None),
+            )
+            sorts = [one for deployment in self.models.get(request.model, ()) for one in self._sorts(deployment)]
+            known = sift(kind, sorts, policy, self._forbidden(narrowed))
+            _remember(self._memory.sifted, key, known)
         return known
 
     def limits_over(self, principal: Principal, deployment: str) -> tuple[Limit, ...]:
@@ -80,6 +113,20 @@ class View:
             known = tuple(limit for limit in self.limits if any(limit.covers(resource) for resource in resources))
             _remember(self._memory.limits, (principal, deployment), known)
         return known
+
+    def _sorts(self, deployment: str) -> tuple[tuple[Replica, ...], ...]:
+        known = self._memory.sorts.get(deployment)
+        if known is None:
+            known = self._memory.sorts[deployment] = sort(self.replicas.get(deployment, ()))
+        return known
+
+    def _forbidden(self, policy: Policy) -> tuple[Place | None, Residency] | None:
+        """A place on the way that a rule does not permit, and the rule. Even without a rule it must be some place."""
+        for place in self.here:
+            for rule in policy.residency or (Residency(),):
+                if not rule.permits(place):
+                    return place, rule
+        return None
 
     def _names(self, model: str) -> frozenset[str]:
         """The name that was asked for, and those of the models that it stands for: an alias escapes no rule."""

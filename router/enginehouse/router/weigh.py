@@ -1,31 +1,33 @@
 """One request against what sifting left: bounds and limits per group, slots and scores per replica."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from heapq import heappush, heapreplace, nlargest
+from operator import itemgetter
+from typing import NamedTuple
 
 from enginehouse.router.bounds import Bounds, bounds, output_tokens_bound
 from enginehouse.router.clamp import clamped_output
+from enginehouse.router.dropped import Dropped
 from enginehouse.router.filters import BUDGET_FILTER, RATE_FILTER, SIZE_FILTERS, SLOTS, Offer
 from enginehouse.router.limits import Limit
 from enginehouse.router.moment import Moment
 from enginehouse.router.pick import mixed, route_order
-from enginehouse.router.policy import Policy, TightBudget, Weights
+from enginehouse.router.policy import Policy, TightBudget, lower
 from enginehouse.router.replica import IDLE, Replica
 from enginehouse.router.request import Request
 from enginehouse.router.scorers import affinity_score, cost_score, predicted_wait_s, wait_score
-from enginehouse.router.sift import Dropped, Group, Sifted
+from enginehouse.router.sift import Group, Sifted
 from enginehouse.router.view import View
 
+_CLAMPED = 1 << 32
 _LIMIT_RULES = (RATE_FILTER.name, BUDGET_FILTER.name)
+_rank = itemgetter(0, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Weighed:
-    """A group that a request fits into.
-
-    Attributes:
-        is_clamped: it fits because its output is bounded lower than asked.
-    """
+class Weighed(NamedTuple):
+    """A group that a request fits into. `is_clamped`: because its output is bounded lower than asked."""
 
     group: Group
     bounds: Bounds
@@ -43,8 +45,9 @@ class Misfit:
     reason: str
 
 
-# The order of candidates: by route, by score, by hash; then what it is about. Larger is better.
-Candidate = tuple[int, float, int, Replica, Weighed]
+# By route, then by score, larger is better; and what it is about. Those with the whole output come before those with
+# less of it. Ties are broken by `leaders`. A plain tuple, because there is one for every replica of every request.
+Candidate = tuple[int, float, Replica, Weighed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +60,54 @@ class Scales:
     full: list[Dropped]
 
 
-def weigh(request: Request, policy: Policy, sifted: Sifted, view: View, moment: Moment, sticky: int) -> Scales:
-    """Fits the request into each group, and ranks the replicas of those that it fits into."""
+def weigh(
+    request: Request, policy: Policy, sifted: Sifted, view: View, moment: Moment, sticky: int, count: int = sys.maxsize
+) -> Scales:
+    """Fits the request into each group, and ranks the replicas of those that it fits into.
+
+    Args:
+        request: what is asked.
+        policy: what holds for it, before its hints narrow it.
+        sifted: what is left for its kind.
+        view, moment: see `decide`.
+        sticky: breaks ties.
+        count: how many of the best of each group are wanted; of the others, some may be left out.
+    """
     weighed: list[Weighed] = []
     misfits: list[Misfit] = []
+    has_highest_price = policy.price_nanousd_max is not None or request.hints.price_nanousd_max is not None
     for group in sifted.groups:
-        offer = Offer(
-            request,
-            policy,
-            group.sample,
-            bounds(request, group.sample),
-            view.limits_over(request.principal, group.sample.deployment),
-        )
-        fitted = _fit(offer, group, moment)
-        (weighed if isinstance(fitted, Weighed) else misfits).append(fitted)  # type: ignore[arg-type]
+        most = bounds(request, group.sample)
+        limits = view.limits_over(request.principal, group.sample.deployment)
+        if not has_highest_price and _surely_fits(request, group.sample, most, limits, moment):
+            weighed.append(Weighed(group, most, limits, is_clamped=False))
+            continue
+        fitted = _fit(offer_of(request, policy, sifted, group, view), group, moment)
+        if isinstance(fitted, Weighed):
+            weighed.append(fitted)
+        else:
+            misfits.append(fitted)
     full: list[Dropped] = []
-    candidates = list(_ranked(request, policy, sifted.weights, weighed, moment, sticky, full))
+    candidates = list(_ranked(request, sifted, weighed, moment, sticky, count, full))
     return Scales(tuple(weighed), tuple(misfits), candidates, full)
+
+
+def offer_of(request: Request, policy: Policy, sifted: Sifted, group: Group, view: View) -> Offer:
+    """What the request would use at most on any replica of a group."""
+    return Offer(
+        request,
+        sifted.policy,
+        group.sample,
+        bounds(request, group.sample),
+        view.limits_over(request.principal, group.sample.deployment),
+        lower(policy.price_nanousd_max, request.hints.price_nanousd_max),
+    )
+
+
+def cheapest_nanousd(weighed: Sequence[Weighed]) -> int:
+    """The lowest cost that the others are measured by: of the whole output, if anything can give that."""
+    whole = [one.bounds.cost_nanousd for one in weighed if not one.is_clamped]
+    return min(whole or [one.bounds.cost_nanousd for one in weighed], default=0)
 
 
 def scores(
@@ -89,6 +123,24 @@ def scores(
     )
 
 
+def leaders(candidates: Sequence[Candidate], count: int, sticky: int) -> list[Candidate]:
+    """The best, best first. Ties are broken by a hash of the request and the replica, so they can be broken again."""
+    if len(candidates) > count:
+        # Hashing is what costs; most candidates are out of the race by their score already.
+        last = nlargest(count, map(_rank, candidates))[-1]
+        candidates = [one for one in candidates if one[1] >= last[1] or one[0] > last[0]]
+    return nlargest(count, candidates, key=lambda one: (one[0], one[1], mixed(sticky, one[2].sticky)))
+
+
+def _surely_fits(request: Request, sample: Replica, most: Bounds, limits: Iterable[Limit], moment: Moment) -> bool:
+    """Whether no rule over sizes can object, where no highest price is set. The usual case, told in little time."""
+    asked = request.output_tokens_max
+    if asked is not None and asked >= sample.capabilities.context_tokens_max:
+        return False
+    headroom = moment.headroom
+    return all([most.amount(limit.unit) <= headroom(limit.id) for limit in limits])  # noqa: C419 (half the time)
+
+
 def _fit(offer: Offer, group: Group, moment: Moment) -> Weighed | Misfit:
     misfit = _misfit(offer, group, moment)
     if misfit is None:
@@ -96,10 +148,9 @@ def _fit(offer: Offer, group: Group, moment: Moment) -> Weighed | Misfit:
     if misfit.rule in _LIMIT_RULES and offer.policy.on_tight_budget is TightBudget.CLAMP:
         output = clamped_output(offer, moment)
         if output is not None and output < output_tokens_bound(offer.request, offer.sample):
-            smaller = bounds(offer.request, offer.sample, output)
-            clamped = Offer(offer.request, offer.policy, offer.sample, smaller, offer.limits)
+            clamped = replace(offer, bounds=bounds(offer.request, offer.sample, output))
             if _misfit(clamped, group, moment) is None:
-                return Weighed(group, smaller, offer.limits, is_clamped=True)
+                return Weighed(group, clamped.bounds, offer.limits, is_clamped=True)
     return misfit
 
 
@@ -113,23 +164,38 @@ def _misfit(offer: Offer, group: Group, moment: Moment) -> Misfit | None:
 
 def _ranked(
     request: Request,
-    policy: Policy,
-    weights: Weights,
+    sifted: Sifted,
     weighed: Sequence[Weighed],
     moment: Moment,
     sticky: int,
+    count: int,
     full: list[Dropped],
 ) -> Iterator[Candidate]:
-    routes = route_order(sticky, policy.routes) if policy.routes else {}
-    cheapest = min((one.bounds.cost_nanousd for one in weighed), default=0)
-    in_flight = moment.in_flight
+    routes = route_order(sticky, sifted.policy.routes) if sifted.policy.routes else {}
+    weights, cheapest = sifted.weights, cheapest_nanousd(weighed)
+    in_flight, loads = moment.in_flight.get, moment.loads.get
+    has_affinity = bool(request.hints.session) or bool(request.prefix_blocks and moment.prefix_matches)
     for one in weighed:
-        route = -routes.get(one.group.sample.deployment, 0)
-        for replica, preference in zip(one.group.members, one.group.preferences, strict=True):
-            if in_flight.get(replica.id, 0) >= replica.in_flight_max:
-                reason = f"has {replica.in_flight_max} requests in flight, which is its maximum"
-                full.append(Dropped(replica, SLOTS, reason))
-                continue
-            cost, wait, affinity = scores(request, replica, one, cheapest, moment, sticky)
-            score = preference[2] + weights.cost * cost + weights.wait * wait + weights.affinity * affinity
-            yield route, score, mixed(sticky, replica.sticky), replica, one
+        most = one.bounds
+        route = -routes.get(one.group.sample.deployment, 0) - (_CLAMPED if one.is_clamped else 0)
+        cost = weights.cost * cost_score(most.cost_nanousd, cheapest)
+        best: list[float] = []
+        for part in one.group.parts:
+            base = part.weighted + cost
+            for replica in part.replicas:
+                running = in_flight(replica.id, 0)
+                if running >= replica.in_flight_max:
+                    reason = f"has {replica.in_flight_max} requests in flight, which is its maximum"
+                    full.append(Dropped((replica,), SLOTS, reason))
+                    continue
+                wait_s = predicted_wait_s(replica, loads(replica.id, IDLE), running, most)
+                score = base + weights.wait * wait_score(wait_s)
+                if has_affinity:
+                    score += weights.affinity * affinity_score(request, sticky, replica, moment)
+                if len(best) < count:
+                    heappush(best, score)
+                elif score > best[0]:
+                    heapreplace(best, score)
+                elif score < best[0]:
+                    continue
+                yield route, score, replica, one

@@ -4,7 +4,8 @@ from importlib.metadata import version as package_version
 
 import typer
 
-from enginehouse.cli import admin, config, demo, events, explain, serve, up
+from enginehouse.cli import admin, config, demo, events, explain, policy, replay, serve, up
+from enginehouse.services.telemetry import configure_logs
 
 app = typer.Typer(
     name="enginehouse",
@@ -14,9 +15,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def _quietly() -> None:
+    """What a command prints is its answer; only warnings go to standard error beside it. Processes say otherwise."""
+    configure_logs("warning", "console")
+
+
 app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
+app.command("replay")(replay.replay)
 app.command("serve")(serve.serve)
 app.add_typer(events.app, name="events")
 app.add_typer(config.app, name="config")
@@ -24,6 +34,7 @@ app.add_typer(admin.keys, name="keys")
 app.add_typer(admin.tenants, name="tenants")
 app.add_typer(admin.limits, name="limits")
 app.add_typer(admin.deployments, name="deployments")
+app.add_typer(policy.app, name="policy")
 
 
 @app.command("version")

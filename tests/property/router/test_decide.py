@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enginehouse.router import (
+    NOTHING_ALLOWED,
     Hints,
     Moment,
     Policy,
@@ -18,8 +19,9 @@ from enginehouse.router import (
     decide,
     narrow,
     verdicts,
+    worth_counting,
 )
-from enginehouse.router.bounds import bounds, output_tokens_bound
+from enginehouse.router.bounds import bounds, input_tokens_bound, output_tokens_bound
 from enginehouse.router.record import decision_to_message, request_from_message, request_to_message
 from enginehouse.v1 import common_pb2
 from tests.support import fleets
@@ -167,12 +169,86 @@ def test_clamping_only_lowers_the_output_and_only_when_it_must(
     refusing = replace(policy, on_tight_budget=None)
     clamping = replace(policy, on_tight_budget=TightBudget.CLAMP)
     plain, clamped = decide(request, view, refusing, moment), decide(request, view, clamping, moment)
-    if plain.attempts and not clamped.is_clamped:
-        assert {one.id for one in plain.attempts} <= kept(request, view, clamping, moment)
+    assert kept(request, view, refusing, moment) <= kept(request, view, clamping, moment)
+    if plain.attempts:
+        assert replace(clamped, excluded="") == replace(plain, excluded="")
     if clamped.is_clamped:
+        assert plain.refused is not None
         assert clamped.bounds.output_tokens >= request.choices
         for replica in clamped.attempts:
             assert clamped.bounds.output_tokens < output_tokens_bound(request, replica) * request.choices
+
+
+@everything
+def test_what_decided_tells_nothing_that_the_view_remembered(
+    request: Request, view: View, policy: Policy, moment: Moment
+) -> None:
+    first = decide(request, view, policy, moment)
+    others = [replace(request, hints=hints) for hints in (Hints(), Hints(residency=frozenset({"eu"})))]
+    for other in others:
+        decide(other, view, policy, moment)
+        decide(other, view, replace(policy, quality_floor=common_pb2.QUALITY_HIGH), moment)
+    fresh = replace(view)
+    assert decide(request, view, policy, moment) == decide(request, fresh, policy, moment) == first
+
+
+@everything
+def test_a_request_that_is_not_its_session_or_price_is_sifted_with_the_others(
+    request: Request, view: View, policy: Policy, moment: Moment
+) -> None:
+    sifted = view.sift(request, policy)
+    other = replace(request, id="another", hints=replace(request.hints, session="another", price_nanousd_max=1))
+    assert view.sift(other, policy) is sifted
+
+
+@given(fleets.requests, fleets.views())
+def test_a_stranger_is_allowed_nothing(request: Request, view: View) -> None:
+    stranger = replace(request, principal=replace(request.principal, tenant="nobody"))
+    policy = view.policy(stranger.principal, stranger.model)
+    plenty = Moment(lambda limit: 10**15)
+    assert policy == NOTHING_ALLOWED
+    assert decide(stranger, view, policy, plenty).refused is not None
+    assert kept(stranger, view, policy, plenty) == set()
+
+
+@given(fleets.requests, fleets.views(), fleets.policies, fleets.moments, st.integers(1, 5000))
+def test_a_smaller_prompt_never_loses_a_candidate(
+    request: Request, view: View, policy: Policy, moment: Moment, tokens: int
+) -> None:
+    exact = replace(request, prompt_tokens=())
+    counts = tuple(
+        (deployment, min(tokens, input_tokens_bound(exact, group[0])))
+        for deployment, group in view.replicas.items()
+        if len({replica.capabilities for replica in group}) == 1
+    )
+    refusing = replace(policy, on_tight_budget=None)
+    counted = replace(request, prompt_tokens=counts)
+    assert kept(exact, view, refusing, moment) <= kept(counted, view, refusing, moment)
+
+
+@everything
+def test_only_those_who_may_see_a_prompt_are_worth_asking_to_count_it(
+    request: Request, view: View, policy: Policy, moment: Moment
+) -> None:
+    asked = worth_counting(request, view, policy, moment)
+    rules = narrow(policy, request.hints).residency
+    for replica in asked:
+        assert replica.place is not None
+        assert all(rule.permits(replica.place) for rule in rules)
+        assert not replica.unavailable
+        assert replica.price is not None
+    if asked:
+        assert all(place is not None and all(rule.permits(place) for rule in rules) for place in view.here)
+    assert len({replica.deployment for replica in asked}) == len(asked)
+    assert not {replica.deployment for replica in asked} & {deployment for deployment, _ in request.prompt_tokens}
+
+
+@everything
+def test_affinity_and_load_move_candidates_and_never_add_or_drop_one(
+    request: Request, view: View, policy: Policy, moment: Moment
+) -> None:
+    bare = replace(moment, loads={}, prefix_matches={})
+    assert kept(request, view, policy, moment) == kept(request, view, policy, bare)
 
 
 @given(st.sampled_from(fleets.PLACES), fleets.rules)

@@ -14,7 +14,7 @@ class PriceMaximumFilter:
 
     def drop(self, offer: Offer, moment: Moment) -> str | None:
         """See `SizeFilter`."""
-        highest = offer.policy.price_nanousd_max
+        highest = offer.price_nanousd_max
         if highest is None or offer.bounds.cost_nanousd <= highest:
             return None
         return (

@@ -19,6 +19,7 @@ class Offer:
     Attributes:
         sample: one of the group.
         limits: those that the request would be charged to.
+        price_nanousd_max: the highest price that policy and caller allow. None: any.
     """
 
     request: Request
@@ -26,6 +27,7 @@ class Offer:
     sample: Replica
     bounds: Bounds
     limits: tuple[Limit, ...]
+    price_nanousd_max: int | None = None
 
 
 class SizeFilter(Protocol):

@@ -5,9 +5,12 @@ The names of headers and metadata are the agreement with deploy/envoy/.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from http import HTTPStatus
+from urllib.parse import parse_qs
 
 import structlog
+from google.protobuf import json_format
 from opentelemetry.trace import SpanKind
 
 from enginehouse.adapters.dialects import Endpoint, dialect_of_path, encode_error, find_endpoint
@@ -19,6 +22,7 @@ from enginehouse.router import Hints, Jurisdictions, Principal, Refused, Request
 from enginehouse.services.access_log import ticket_text
 from enginehouse.services.router.admission import Admission, Outcome
 from enginehouse.services.router.keys import KeyRing
+from enginehouse.services.router.prompt import Prompt
 from enginehouse.services.telemetry import operation_span
 from enginehouse.v1 import common_pb2, router_pb2
 
@@ -28,6 +32,8 @@ PRINCIPAL_HEADER = f"{INTERNAL}principal"
 _OPEN_PATHS = frozenset({"/health", "/ready"})
 _GENERATING = frozenset({common_pb2.OPERATION_CHAT, common_pb2.OPERATION_COMPLETION})
 _EXCLUDED_CHARACTERS_MAX = 300
+_EXPLAINED_BY_DEFAULT = "/v1/chat/completions"
+_JSON = ("content-type", "application/json")
 
 Headers = Sequence[tuple[str, str]]
 
@@ -95,10 +101,39 @@ class Checker:
         inspection = endpoint.inspect(body, headers)
         request = self._request(headers.get("x-request-id", ""), principal, inspection, hints)
         with operation_span(endpoint.operation, inspection.model, headers=headers, kind=SpanKind.INTERNAL):
-            outcome = await self._admission.admit(request)
+            outcome = await self._admission.admit(request, _prompt(inspection, body, headers))
         if outcome.ticket is None:
             raise refusal_error(outcome.decision.refused)
         return self._admitted(endpoint, inspection, outcome, outcome.ticket)
+
+    async def explain(self, query: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """What would become of a request, as JSON; a refusal is part of it. Nothing is held.
+
+        Args:
+            query: "path=/v1/messages" says where the request would go; without it, to chat completions.
+            headers: its own, and the principal that the check has found.
+            body: its own.
+        """
+        request_id = headers.get("x-request-id", "")
+        path = next(iter(parse_qs(query).get("path", ())), _EXPLAINED_BY_DEFAULT)
+        try:
+            endpoint = find_endpoint("POST", path)
+            if endpoint.inspect is None:
+                raise RequestError(f"{path} is answered without a decision; name a path that a model answers")
+            inspection = endpoint.inspect(body, headers)
+            hints = hints_from_headers(
+                {name: value for name, value in headers.items() if not name.startswith(INTERNAL)}
+            )
+            principal = Principal.from_key_name(headers[PRINCIPAL_HEADER])
+            decision = await self._admission.explain(self._request(request_id, principal, inspection, hints))
+        except EnginehouseError as error:
+            answer = encode_error(common_pb2.DIALECT_OPENAI, error, request_id)
+            return Answer(answer.status, answer.headers, answer.body)
+        for attempt in decision.attempts:
+            attempt.ClearField("address")  # where engines listen is nothing that a caller needs
+        return Answer(
+            HTTPStatus.OK, [_JSON], json_format.MessageToJson(decision, preserving_proto_field_name=True).encode()
+        )
 
     def _request(
         self, request_id: str, principal: Principal, inspection: Inspection, header_hints: common_pb2.Hints
@@ -161,7 +196,7 @@ class Checker:
 
 
 def hints_of(message: common_pb2.Hints, jurisdictions: Jurisdictions) -> Hints:
-    """The hints of a message, spelled as the core wants them.
+    """The hints of a message, spelled as the core wants them, and the session by its hash: it is the caller's text.
 
     Raises:
         RequestError: a residency hint names no jurisdiction (UNKNOWN_HINT).
@@ -175,7 +210,7 @@ def hints_of(message: common_pb2.Hints, jurisdictions: Jurisdictions) -> Hints:
         chip=message.chip,
         quality=message.quality,
         price_nanousd_max=message.price_nanousd_max or None,
-        session=message.session,
+        session=blake2b(message.session.encode(), digest_size=16).hexdigest() if message.session else "",
     )
 
 
@@ -191,6 +226,10 @@ def refusal_error(refused: Refused | None) -> EnginehouseError:
     is_callers = refused.reason.statuses.http in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
     kind = RequestError if is_callers else PolicyRefusal
     return kind(refused.message, refused.reason, metadata=metadata, retry_after_s=refused.retry_after_s)
+
+
+def _prompt(inspection: Inspection, body: bytes, headers: Mapping[str, str]) -> Prompt:
+    return Prompt(inspection.dialect, inspection.operation, inspection.prompt_beginning, body, headers)
 
 
 def _splices(

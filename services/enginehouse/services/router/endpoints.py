@@ -35,10 +35,12 @@ class EndpointDiscovery:
 
     Args:
         on_published: called when an Envoy has taken in a set, because then more addresses may be used.
+        on_envoy: called with the node id of every Envoy that connects.
     """
 
-    def __init__(self, on_published: Callable[[], None]) -> None:
+    def __init__(self, on_published: Callable[[], None], on_envoy: Callable[[str], None] | None = None) -> None:
         self._on_published = on_published
+        self._on_envoy = on_envoy
         self._sets: dict[str, frozenset[str]] = {CLUSTER_ENGINES: frozenset(), CLUSTER_ADAPTERS: frozenset()}
         self._changed: set[asyncio.Event] = set()
         self._streams: dict[int, dict[str, _Subscription]] = {}
@@ -105,6 +107,8 @@ class EndpointDiscovery:
     ) -> None:
         try:
             async for query in queries:
+                if query.node.id and self._on_envoy is not None:  # with the first query of a stream
+                    self._on_envoy(query.node.id)
                 for cluster in query.resource_names:
                     if cluster in self._sets:
                         self._acknowledge(subscriptions.setdefault(cluster, _Subscription()), query)
