@@ -1,11 +1,12 @@
 """What a router knows of the nodes, and the view that it decides on."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from enginehouse.router import Capabilities, Jurisdictions, Price, Replica, View, by_deployment
 from enginehouse.router.record import chip_from_message
+from enginehouse.services.replica_ids import replica_id_of
 from enginehouse.services.router.desired import Desired
 from enginehouse.v1 import admin_pb2, node_pb2
 
@@ -45,6 +46,7 @@ class Fleet:
         self._here = tuple(jurisdictions.place_or_nowhere(label) for label in here)
         self._on_change = on_change
         self._nodes: dict[str, KnownNode] = {}
+        self._seen: dict[str, node_pb2.Replica] = {}
         self._published: Callable[[str], bool] = lambda _: True
 
     def require_published(self, published: Callable[[str], bool]) -> None:
@@ -103,7 +105,7 @@ class Fleet:
         """The picture at this moment."""
         replicas: list[Replica] = []
         for name, known in sorted(self._nodes.items()):
-            for message in known.registration.replicas:
+            for message in (*known.registration.replicas, *self._awaited(known, desired)):
                 deployment = desired.deployments.get(message.deployment)
                 placement = _placement(deployment, name)
                 if deployment is not None and placement is not None:
@@ -124,7 +126,31 @@ class Fleet:
             known = self._nodes[registration.node] = KnownNode(registration)
         elif _is_newer(registration, known.registration):
             known.registration = registration
+        self._seen.update({replica.deployment: replica for replica in registration.replicas})
         return known
+
+    def _awaited(self, known: KnownNode, desired: Desired) -> Iterator[node_pb2.Replica]:
+        """Replicas that are placed on the node and of which it does not speak yet, as it was only just started.
+
+        Without them a request that only they may serve would be told "never" when it is "not now".
+        """
+        node = known.registration.node
+        spoken_of = {replica.id for replica in known.registration.replicas}
+        for deployment_id, deployment in desired.deployments.items():
+            placement, like = _placement(deployment, node), self._seen.get(deployment_id)
+            if placement is None or like is None:
+                continue
+            for number in range(max(1, placement.replicas)):
+                replica_id = replica_id_of(deployment_id, node, number)
+                if replica_id not in spoken_of:
+                    yield node_pb2.Replica(
+                        id=replica_id,
+                        deployment=deployment_id,
+                        state=node_pb2.REPLICA_STATE_PENDING,
+                        engine=like.engine,
+                        served_model=like.served_model,
+                        capabilities=like.capabilities,
+                    )
 
     def _replica(
         self,
