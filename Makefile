@@ -15,17 +15,17 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Enginehouse needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=.")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Enginehouse needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=.")'
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt hatch_build.py $(PROTOS)
 	@echo "installing Enginehouse with the local servers and engines into $(VENV)"
-	$(PIP) install --editable '.[local,demo]'
+	@$(PIP) install --editable '.[local,demo]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing what the tests need"
-	$(PIP) install --editable '.[local,demo,dev]'
+	@$(PIP) install --editable '.[local,demo,dev]'
 	@touch $@
 
 .PHONY: install
@@ -33,11 +33,11 @@ install: $(VENV)/.installed ## Create .venv and install everything the mesh need
 
 .PHONY: demo
 demo: $(VENV)/.installed ## Start the whole mesh, take the tour, stop it
-	$(BIN)/enginehouse demo --with-mesh
+	@$(BIN)/enginehouse demo --with-mesh
 
 .PHONY: up
 up: $(VENV)/.installed ## Start the whole mesh and stay up
-	$(BIN)/enginehouse up
+	@$(BIN)/enginehouse up
 
 .PHONY: proto
 proto: $(VENV)/.installed-dev ## Generate the protobuf code again

@@ -12,6 +12,7 @@ from enginehouse.router.limits import IN_FLIGHT, Account, Book, Window, ledger
 from enginehouse.services.control import access_logs, accounts, allowances, charges
 from enginehouse.services.control.accounts import LockedAccounts
 from enginehouse.services.control.doubt import DoubtResolver
+from enginehouse.services.control.rows import insert_missing
 from enginehouse.services.control.settings import ControlSettings
 from enginehouse.services.router import settlement
 from tests.simulation import router as simulated_router
@@ -142,7 +143,7 @@ def _lose_log_lines() -> Patches:
     async def nothing(*_args: object, **_options: object) -> None:
         """Takes nothing in."""
 
-    return [mock.patch.object(access_logs, "_charge_or_note", nothing)]
+    return [mock.patch.object(access_logs, "charge_or_note", nothing)]
 
 
 def _settle_below_use() -> Patches:
@@ -230,6 +231,23 @@ def _keep_what_is_returned() -> Patches:
     return [mock.patch.object(Book, "take_free", take_free)]
 
 
+def _repeat_releases() -> Patches:
+    async def insert(session: Any, row: Any) -> bool:
+        await insert_missing(session, row)
+        return True
+
+    return [mock.patch.object(allowances, "insert_missing", insert)]
+
+
+def _count_a_return_twice() -> Patches:
+    give_back = LockedAccounts.give_back
+
+    def twice(self: LockedAccounts, share_id: str, amount: int) -> None:
+        give_back(self, share_id, 2 * amount)
+
+    return [mock.patch.object(LockedAccounts, "give_back", twice)]
+
+
 def _no_residency() -> Patches:
     rule = next(rule for rule in FILTERS if rule.name == "residency")
     return [mock.patch.object(type(rule), "drop", lambda *_args: None)]
@@ -266,6 +284,8 @@ FAULTS: Mapping[str, Fault] = {
     "short-lived shares": Fault("control ends allowances before the term that it told", _short_lived_shares),
     "count a lease twice": Fault("a router takes each lease for twice as much", _count_a_lease_twice),
     "keep what is returned": Fault("a router goes on holding in what it gave back", _keep_what_is_returned),
+    "repeat releases": Fault("the same release gives back as often as it arrives", _repeat_releases),
+    "count a return twice": Fault("what is given back or recalled counts twice", _count_a_return_twice),
     "no residency": Fault("residency is not checked", _no_residency),
     "skip a limit": Fault("one of the limits that cover a request is not held in", _skip_a_limit),
 }

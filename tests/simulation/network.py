@@ -145,7 +145,13 @@ class Network:
         return frozenset({one, other}) in self.cut
 
     async def _serve(
-        self, service: Service, source: str, target: str, method: str, request: Any, answer: "asyncio.Future[Any] | None"
+        self,
+        service: Service,
+        source: str,
+        target: str,
+        method: str,
+        request: Any,
+        answer: "asyncio.Future[Any] | None",
     ) -> None:
         given = _copy(request)
         try:

@@ -162,7 +162,9 @@ def check_holds(
             require(hold.limit in known.deleted, f"{where}: the ledger knows no such allowance")
             continue
         require(not share.is_closed, f"{where}: the ledger has closed it")
-        require(now_ms + CHECK_TIMEOUT_MS <= share.term_end_ms, f"{where}: {now_ms - share.term_end_ms} ms past its term")
+        require(
+            now_ms + CHECK_TIMEOUT_MS <= share.term_end_ms, f"{where}: {now_ms - share.term_end_ms} ms past its term"
+        )
         window_end_ms = state.accounts[share.key].window_end_ms
         require(
             share.window_start_ms <= now_ms and (window_end_ms is None or now_ms < window_end_ms),
@@ -184,9 +186,7 @@ def check_place(work: Work, replica: Replica, rules: Rules) -> None:
 def check_charge(charge: ChargeState, truth: Truth, share: ShareState | None) -> None:
     """A charge is never above its hold."""
     held = truth.held_by(charge.request_id, charge.share)
-    require(
-        charge.amount <= held, f"{charge.request_id}: charged {charge.amount} of {charge.limit}, held {held}"
-    )
+    require(charge.amount <= held, f"{charge.request_id}: charged {charge.amount} of {charge.limit}, held {held}")
     del share
 
 

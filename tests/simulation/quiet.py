@@ -11,7 +11,9 @@ import structlog
 def quiet() -> None:
     """Drops every log line of this process."""
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), processors=[_drop], cache_logger_on_first_use=False
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        processors=[_drop],
+        cache_logger_on_first_use=False,
     )
 
 

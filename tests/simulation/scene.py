@@ -99,7 +99,9 @@ class Scene:
             policy_version="p",
             models={MODEL: tuple(sorted({replica.deployment for replica in self.replicas}))},
             replicas=replicas,
-            policies=PolicySet((*policies, tight), tenants=frozenset(principal.tenant_name for principal in PRINCIPALS)),
+            policies=PolicySet(
+                (*policies, tight), tenants=frozenset(principal.tenant_name for principal in PRINCIPALS)
+            ),
             limits=limits,
         )
 

@@ -1,10 +1,10 @@
 """A real nats-server on loopback that can be killed and started again in place."""
 
-import shutil
 import socket
 from pathlib import Path
 
 from enginehouse.engines.process import ManagedProcess, OutputLog
+from enginehouse.services.local.servers import find_nats_server
 from tests.support.waiting import until
 
 
@@ -32,8 +32,7 @@ class NatsServer:
 
     async def start(self) -> None:
         """Starts the server and waits until it takes connections."""
-        binary = shutil.which("nats-server")
-        assert binary, "nats-server is part of the local extra"
+        binary = str(find_nats_server())
         store = str(self._folder / "store")
         command = [binary, "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", store]
         seen = len(self._output.lines(10_000))

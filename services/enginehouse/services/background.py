@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+_ASKED_AGAIN_S = 0.1
+
 
 class Background:
     """Starts tasks and ends them together.
@@ -23,11 +25,15 @@ class Background:
         return task
 
     async def stop(self) -> None:
-        """Cancels what still runs and waits for it."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)  # a failure was reported when it happened
+        """Cancels what still runs and waits for it.
+
+        It asks again of a task that goes on: before Python 3.12, `asyncio.wait_for`, which nats-py is built on, loses a
+        cancellation that comes together with its result.
+        """
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=_ASKED_AGAIN_S)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

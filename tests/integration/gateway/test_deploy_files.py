@@ -1,6 +1,5 @@
 """The filled-in configurations, as the programs that read them judge them."""
 
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml
 
 from enginehouse.services.deploy_files import CollectorValues, NatsValues, deploy_folder, fill_in
 from enginehouse.services.gateway import Address, EnvoyStart, GatewaySettings, RouterEndpoint, find_envoy, render
+from enginehouse.services.local.servers import find_nats_server
 
 ROUTER = RouterEndpoint("router-1", Address("127.0.0.1", 8001), Address("127.0.0.1", 9001))
 NAMED_ROUTER = RouterEndpoint("router-2", Address("router-2.example", 8001), Address("router-2.example", 9001))
@@ -70,8 +70,7 @@ def test_nats_server_accepts_its_configuration(tmp_path: Path, sync_interval: st
     values = NatsValues("nats-1", "127.0.0.1", 4222, store, sync_interval=sync_interval, monitor_port=monitor_port)
     configuration = tmp_path / "nats.conf"
     configuration.write_text(fill_in("nats/nats.conf.j2", values))
-    program = shutil.which("nats-server")
-    assert program, "nats-server is part of the local extra"
+    program = str(find_nats_server())
     tested = subprocess.run([program, "-t", "-c", str(configuration)], capture_output=True, text=True, timeout=30)
     assert tested.returncode == 0, tested.stderr
     assert ("http" in configuration.read_text()) is (monitor_port is not None)

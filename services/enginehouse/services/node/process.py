@@ -1,5 +1,6 @@
 """The node process: engines under supervision, their adapters, and the node's entry in the registry."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,9 @@ class Node:
         await self._mirror.stop()
         await self._replicas.drain(self._settings.drain_grace_s)
         await self._replicas.stop()
-        await self._server.stop(grace_s=_STOP_GRACE_S)
+        async with asyncio.TaskGroup() as ending:
+            ending.create_task(self._server.stop(grace_s=_STOP_GRACE_S))
+            self._status.end_watches()
         await self._calls.stop()
         await self._status.stop()
         self._publish("left", "stopped")

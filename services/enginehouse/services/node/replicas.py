@@ -12,6 +12,7 @@ from enginehouse.contract import EnginehouseError, Reason, RequestError
 from enginehouse.engines import EngineRegistry, EngineSpec, ReplicaSupervisor, Transition
 from enginehouse.services.background import Background
 from enginehouse.services.node.prober import DialectProber
+from enginehouse.services.replica_ids import replica_id_of
 from enginehouse.v1 import admin_pb2, node_pb2
 
 _log = structlog.get_logger(__name__)
@@ -186,7 +187,7 @@ def read_deployments(entries: Mapping[str, bytes]) -> list[admin_pb2.Deployment]
 
 
 def _replica_id(deployment: admin_pb2.Deployment, node: str, number: int) -> str:
-    return f"{deployment.name.removeprefix('deployments/')}-{node}-{number}"
+    return replica_id_of(deployment.name.removeprefix("deployments/"), node, number)
 
 
 def _count(placement: admin_pb2.Placement) -> int:

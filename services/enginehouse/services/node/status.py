@@ -50,6 +50,7 @@ class NodeStatus:
         self._store = BucketStore(bus, REGISTRATIONS)
         self._changed = asyncio.Event()
         self._watchers: set[asyncio.Event] = set()
+        self._is_over = False
         self._background = Background()
 
     async def start(self) -> None:
@@ -86,16 +87,21 @@ class NodeStatus:
         return message
 
     async def watch(self) -> AsyncIterator[node_pb2.Registration]:
-        """The registration now, and at every change."""
+        """The registration now, and at every change, until the node ends."""
         changed = asyncio.Event()
         self._watchers.add(changed)
         try:
-            while True:
+            while not self._is_over:
                 changed.clear()
                 yield self.registration()
                 await changed.wait()
         finally:
             self._watchers.discard(changed)
+
+    def end_watches(self) -> None:
+        """Lets those who watch go; they would hold up the end of the server."""
+        self._is_over = True
+        self.changed()
 
     async def _register(self) -> None:
         while True:

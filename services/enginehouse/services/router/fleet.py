@@ -1,12 +1,13 @@
 """What a router knows of the nodes: the view that it decides on, and beside it the loads, which change all the time."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 
 from enginehouse.router import IDLE, Capabilities, Chip, Jurisdictions, Load, Place, Price, Replica, View, by_deployment
 from enginehouse.router.record import chip_from_message
+from enginehouse.services.replica_ids import replica_id_of
 from enginehouse.services.router.desired import Desired
 from enginehouse.services.router.resources import price_from_message
 from enginehouse.v1 import admin_pb2, common_pb2, node_pb2
@@ -77,6 +78,7 @@ class Fleet:
         self._on_change = on_change
         self.loads: dict[str, Load] = {}
         self._nodes: dict[str, KnownNode] = {}
+        self._seen: dict[str, node_pb2.Replica] = {}
         self._places: dict[str, Place | None] = {}
         self._last: _Last | None = None
         self._published: Callable[[str], bool] = lambda _: True
@@ -161,6 +163,7 @@ class Fleet:
     def _take(self, registration: node_pb2.Registration) -> bool:
         """Whether what the view is made of has changed."""
         words = _words(registration)
+        self._seen.update({replica.deployment: replica for replica in registration.replicas})
         known = self._nodes.get(registration.node)
         if known is None:
             known = self._nodes[registration.node] = KnownNode(registration, words)
@@ -210,23 +213,47 @@ class Fleet:
         return is_faster
 
     def _picture(self, name: str, known: KnownNode, desired: Desired) -> _Picture:
+        messages = (*known.registration.replicas, *self._awaited(known, desired))
         made_from = (
             desired.version,
             known.words,
             *(
                 (self._unavailable(known, message), _measured(_declared_price(desired, message, name), known, message))
-                for message in known.registration.replicas
+                for message in messages
             ),
         )
         if known.picture is None or known.picture.made_from != made_from:
             replicas = []
-            for message in known.registration.replicas:
+            for message in messages:
                 deployment = desired.deployments.get(message.deployment)
                 placement = _placement(deployment, name)
                 if deployment is not None and placement is not None:
                     replicas.append(self._replica(known, message, deployment, placement))
             known.picture = _Picture(made_from, tuple(replicas), _digest(replicas))
         return known.picture
+
+    def _awaited(self, known: KnownNode, desired: Desired) -> Iterator[node_pb2.Replica]:
+        """Replicas that are placed on the node and of which it does not speak yet, as it was only just started.
+
+        Without them a request that only they may serve would be told "never" when it is "not now".
+        """
+        node = known.registration.node
+        spoken_of = {replica.id for replica in known.registration.replicas}
+        for deployment_id, deployment in desired.deployments.items():
+            placement, like = _placement(deployment, node), self._seen.get(deployment_id)
+            if placement is None or like is None:
+                continue
+            for number in range(max(1, placement.replicas)):
+                replica_id = replica_id_of(deployment_id, node, number)
+                if replica_id not in spoken_of:
+                    yield node_pb2.Replica(
+                        id=replica_id,
+                        deployment=deployment_id,
+                        state=node_pb2.REPLICA_STATE_PENDING,
+                        engine=like.engine,
+                        served_model=like.served_model,
+                        capabilities=like.capabilities,
+                    )
 
     def _replica(
         self,
