@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
 
 from enginehouse.contract import EnginehouseError
 from enginehouse.router.limits import Limit
@@ -14,7 +14,7 @@ from enginehouse.services.control.ledger import LedgerService
 from enginehouse.services.control.settings import ControlSettings
 from enginehouse.v1 import admin_pb2
 from tests.simulation.loop import Process, VirtualLoop
-from tests.simulation.network import STREAMS, Network, Service
+from tests.simulation.network import STREAMS, Handler, Network, Service
 from tests.simulation.scene import EPOCH_MS, ORGANIZATION, PRINCIPALS
 
 CONTROL = "control"
@@ -77,7 +77,7 @@ class ControlHouse:
         answered: is told of each call that was answered, before the answer leaves.
     """
 
-    def __init__(self, loop: VirtualLoop, network: Network, answered: Callable[[str, Any], None]) -> None:
+    def __init__(self, loop: VirtualLoop, network: Network, answered: Callable[[object], None]) -> None:
         self.clock = VirtualClock(loop)
         self.ledger: LedgerService | None = None
         self.process = Process(CONTROL)
@@ -111,7 +111,7 @@ class ControlHouse:
         message.name = ""
         await self._admin_call("CreateLimit", admin_pb2.CreateLimitRequest(limit_id=limit.id, limit=message))
 
-    async def _admin_call(self, method: str, request: Any) -> None:
+    async def _admin_call(self, method: str, request: object) -> None:
         call = getattr(self._admin, method)
         await self._loop.start(self.process, call(request, _Operator()))
 
@@ -123,24 +123,22 @@ class ControlHouse:
         self._network.services[CONTROL] = Service(self.process, handlers)
         self._loop.start(self.process, self._resolve(ledger))
 
-    def _handler(self, ledger: LedgerService, method: str) -> Any:
+    def _handler(self, ledger: LedgerService, method: str) -> Handler:
         serve = getattr(ledger, method)
         if method in STREAMS:
             return lambda request: serve(request, _Operator())
 
-        async def handle(request: Any) -> Any:
+        async def handle(request: object) -> object:
             answer = await serve(request, _Operator())
-            self._answered(method, request)
+            self._answered(request)
             return answer
 
         return handle
 
     async def _resolve(self, ledger: LedgerService) -> None:
         while True:
-            try:
+            with suppress(EnginehouseError):
                 await ledger.resolve_doubt()
-            except EnginehouseError:
-                pass
             await asyncio.sleep(SETTINGS.resolve_interval_s)
 
 

@@ -1,9 +1,11 @@
 """How a simulated router admits: the product's admission, with nothing to count prompts and nobody to read records."""
 
 from collections.abc import Callable
-from typing import Any
+
+from google.protobuf.message import Message
 
 from enginehouse.router import Replica, Request, Residency
+from enginehouse.services.bus import Outgoing
 from enginehouse.services.router.admission import Admission
 from enginehouse.services.router.affinity import Affinity
 from enginehouse.services.router.deliberation import Deliberation
@@ -11,7 +13,7 @@ from enginehouse.services.router.recorder import Recorder
 from enginehouse.services.router.settlement import Settler
 from enginehouse.services.router.waiting import SharedAllowances, WaitingRoom
 from enginehouse.v1 import inference_pb2
-from tests.simulation.network import Network
+from tests.simulation.network import Network, Payload
 
 _KEY = b"the same in every run, of course"
 _WAIT_MS_MAX = 800
@@ -42,8 +44,8 @@ def make_admission(
         deliberation=deliberation,
         allowances=allowances,
         settler=settler,
-        recorder=Recorder(router=router, place="eu/de", put=_drop, now_ms=wall_ms),
-        publish=_drop,
+        recorder=Recorder(router=router, place="eu/de", put=_no_record, now_ms=wall_ms),
+        publish=_no_event,
         now_ms=wall_ms,
     )
     return admission, deliberation
@@ -57,11 +59,11 @@ class Channel:
         self._source = source
         self._target = target
 
-    def unary_unary(self, path: str, *_serializers: object, **_options: object) -> Callable[..., Any]:
+    def unary_unary(self, path: str, *_serializers: object, **_options: object) -> Callable[..., Payload]:
         """A method that is answered once."""
         method = path.rpartition("/")[2]
 
-        def call(request: Any, timeout: float = 60.0, **_more: object) -> Any:
+        def call(request: Payload, timeout: float = 60.0, **_more: object) -> Payload:
             return self._network.call(self._source, self._target, method, request, timeout)
 
         return call
@@ -87,5 +89,9 @@ class _NoCounter:
         return ()
 
 
-def _drop(*_message: object) -> None:
+def _no_record(message: Outgoing) -> None:
+    """Nobody reads records."""
+
+
+def _no_event(kind: str, subject_id: str, what: str, payload: Message) -> None:
     """Nobody listens."""

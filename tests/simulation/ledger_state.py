@@ -74,7 +74,7 @@ def read_state(connection: sqlite3.Connection) -> LedgerState:
         )
     ]
     shares = [
-        ShareState(*row[:5], bool(row[5]), row[6])
+        ShareState(row[0], row[1], row[2], row[3], row[4], is_closed=bool(row[5]), written_off=row[6])
         for row in connection.execute(
             "SELECT id, limit_id, window_start_ms, remaining, term_end_ms, is_closed, written_off FROM shares"
         )

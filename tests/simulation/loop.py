@@ -7,12 +7,16 @@ from asyncio import events
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
-from typing_extensions import override
+from typing_extensions import TypeVarTuple, Unpack, override
 
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 _RESOLUTION_S = 1e-6
+
+Argument: TypeAlias = Any
+"""Whatever asyncio passes on."""
 _PROCESS: "ContextVar[Process | None]" = ContextVar("process", default=None)
 
 
@@ -73,10 +77,10 @@ def _may_run(handle: events.Handle) -> bool:
     return True
 
 
-class _Task(asyncio.Task[Any]):
+class _Task(asyncio.Task[Argument]):
     """A task with the same hash in every run, so that sets of tasks have the same order."""
 
-    def __init__(self, *args: Any, number: int, **options: Any) -> None:
+    def __init__(self, *args: Argument, number: int, **options: Argument) -> None:
         self._number = number
         super().__init__(*args, **options)
 
@@ -99,7 +103,7 @@ class _Selector:
     def __init__(self, loop: "VirtualLoop") -> None:
         self._loop = loop
 
-    def select(self, timeout: float | None = None) -> list[Any]:
+    def select(self, timeout: float | None = None) -> list[Argument]:
         """Moves the clock by `timeout` seconds."""
         if timeout is None:
             raise Deadlock("the loop waits for ever")
@@ -125,7 +129,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._every_task: list[_Task] = []
         self._selector = _Selector(self)
         self._clock_resolution = _RESOLUTION_S
-        self.set_task_factory(self._make_task)
+        self.set_task_factory(cast("Any", self._make_task))
         self.set_exception_handler(self._failed)
 
     @override
@@ -133,7 +137,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Virtual seconds since the beginning."""
         return self.now_s
 
-    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+    def run(self, work: Coroutine[Argument, Argument, _T]) -> _T:
         """Runs until `work` ends, and leaves nothing behind."""
         previous = events._get_running_loop()
         try:
@@ -159,13 +163,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
         waiting, process.backlog = process.backlog, []
         self._ready.extend(waiting)  # type: ignore[attr-defined]
 
-    def start(self, process: Process, work: Coroutine[Any, Any, _T], name: str = "") -> "asyncio.Task[_T]":
+    def start(self, process: Process, work: Coroutine[Argument, Argument, _T], name: str = "") -> "asyncio.Task[_T]":
         """Runs `work` in the process."""
         return self.create_task(work, name=name or process.name, context=process.context)
 
     @override
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """As asyncio's; the handle asks its process."""
         timer = _TimerHandle(when, callback, args, self, context)
@@ -174,7 +178,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return timer
 
     def _call_soon(
-        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+        self, callback: Callable[..., object], args: tuple[Argument, ...], context: Context | None
     ) -> asyncio.Handle:
         handle = _Handle(callback, args, self, context)
         self._ready.append(handle)  # type: ignore[attr-defined]
@@ -187,21 +191,21 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _check_closed(self) -> None:
         """What is collected after the end may still say goodbye to a loop that runs no more."""
 
-    def _process_events(self, event_list: list[Any]) -> None:
+    def _process_events(self, event_list: list[Argument]) -> None:
         """There are none."""
 
     def _write_to_self(self) -> None:
         """Nobody calls from another thread."""
 
     def _make_task(
-        self, _loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
-    ) -> "asyncio.Task[Any]":
+        self, _loop: asyncio.AbstractEventLoop, work: Coroutine[Argument, Argument, Argument], **options: Argument
+    ) -> "asyncio.Task[Argument]":
         self._tasks += 1
         task = _Task(work, loop=self, number=self._tasks, **options)
         self._every_task.append(task)
         return task
 
-    def _failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def _failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Argument]) -> None:
         error, process = context.get("exception"), _PROCESS.get()
         if error is not None and process is not None and self._died(process, error):
             return
@@ -213,7 +217,7 @@ def _forget(task: _Task) -> None:
         return
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     with suppress(BaseException):  # whatever it does on its way out, the world is over
-        cast("Coroutine[Any, Any, Any]", task.get_coro()).close()
+        cast("Coroutine[Argument, Argument, Argument]", task.get_coro()).close()
 
 
 def exponential_s(rng: random.Random, mean_s: float) -> float:

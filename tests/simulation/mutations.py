@@ -3,22 +3,27 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 from unittest import mock
 
-from enginehouse.router import View
+from enginehouse.router import View, limits
+from enginehouse.router import settle as settle_by_rule
 from enginehouse.router.filters import FILTERS
 from enginehouse.router.limits import IN_FLIGHT, Account, Book, Window, ledger
-from enginehouse.services.control import access_logs, accounts, allowances, charges
+from enginehouse.services.control import access_logs, allowances, charges
 from enginehouse.services.control.accounts import LockedAccounts
 from enginehouse.services.control.doubt import DoubtResolver
 from enginehouse.services.control.rows import insert_missing
+from enginehouse.services.control.schema import RouterRow
 from enginehouse.services.control.settings import ControlSettings
 from enginehouse.services.router import settlement
 from tests.simulation import router as simulated_router
 from tests.simulation.router import RouterProcess
 
 Patches = list[Any]
+
+Foreign: TypeAlias = Any
+"""Something of the product that a fault passes on as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ def _forget_charges() -> Patches:
     async def nothing(*_args: object) -> set[tuple[str, str]]:
         return set()
 
-    def another(charge: Any, *args: Any) -> Any:
+    def another(charge: Foreign, *args: Foreign) -> Foreign:
         return row(replace(charge, request_id=f"{charge.request_id}#{next(numbers)}"), *args)
 
     return [mock.patch.object(charges, "_known", nothing), mock.patch.object(charges, "_row", another)]
@@ -98,8 +103,8 @@ def _no_fence() -> Patches:
 def _same_fence() -> Patches:
     enroll = allowances.enroll
 
-    async def again(transaction: Any, router: str, now: Any) -> int:
-        row = await transaction.session.get(allowances.RouterRow, router)
+    async def again(transaction: Foreign, router: str, now: Foreign) -> int:
+        row = await transaction.session.get(RouterRow, router)
         return row.fence if row is not None else await enroll(transaction, router, now)
 
     return [mock.patch.object(allowances, "enroll", again)]
@@ -108,7 +113,7 @@ def _same_fence() -> Patches:
 def _grant_above_the_cap() -> Patches:
     lease = ledger.lease
 
-    def more(account: Account, share: Any, amount: int, term_end_ms: int) -> Any:
+    def more(account: Account, share: Foreign, amount: int, term_end_ms: int) -> Foreign:
         room = account.spent + account.allotted + amount
         return lease(
             replace(account, cap_effective=max(account.cap_effective, room)), share, min(amount, 10**18), term_end_ms
@@ -116,7 +121,7 @@ def _grant_above_the_cap() -> Patches:
 
     return [
         mock.patch.object(Account, "left", property(lambda account: max(0, account.cap_target - account.allotted))),
-        mock.patch.object(accounts.limits, "lease", more),
+        mock.patch.object(limits, "lease", more),
     ]
 
 
@@ -124,11 +129,11 @@ def _raise_on_lower() -> Patches:
     def set_cap(account: Account, cap: int) -> Account:
         return replace(account, cap_target=cap, cap_effective=max(cap, account.cap_effective))
 
-    return [mock.patch.object(accounts.limits, "set_cap", set_cap)]
+    return [mock.patch.object(limits, "set_cap", set_cap)]
 
 
 def _free_the_doubt() -> Patches:
-    return [mock.patch.object(DoubtResolver, "_is_complete", lambda *_args: True)]
+    return [mock.patch.object(DoubtResolver, "_is_complete", return_value=True)]
 
 
 def _forgive() -> Patches:
@@ -147,9 +152,9 @@ def _lose_log_lines() -> Patches:
 
 
 def _settle_below_use() -> Patches:
-    settle = settlement.settle
+    settle = settle_by_rule
 
-    def half(ticket: Any, ending: Any) -> Any:
+    def half(ticket: Foreign, ending: Foreign) -> Foreign:
         settled = settle(ticket, ending)
         return replace(settled, used={limit: amount // 2 for limit, amount in settled.used.items()})
 
@@ -157,9 +162,9 @@ def _settle_below_use() -> Patches:
 
 
 def _settle_above_use() -> Patches:
-    settle = settlement.settle
+    settle = settle_by_rule
 
-    def more(ticket: Any, ending: Any) -> Any:
+    def more(ticket: Foreign, ending: Foreign) -> Foreign:
         settled = settle(ticket, ending)
         return replace(settled, used={limit: amount + 1 for limit, amount in settled.used.items()})
 
@@ -169,7 +174,7 @@ def _settle_above_use() -> Patches:
 def _leak_slots() -> Patches:
     settle = Book.settle
 
-    def leaky(self: Book, request_id: str, used: Mapping[str, int]) -> Any:
+    def leaky(self: Book, request_id: str, used: Mapping[str, int]) -> Foreign:
         slots = [held for held in self.holds_of(request_id) if held.limit == "slots"]
         dues = settle(self, request_id, used)
         for held in slots:
@@ -191,9 +196,9 @@ def _keep_slots_for_ever() -> Patches:
 
 
 def _wrong_window() -> Patches:
-    window_at = allowances.window_at
+    window_at = limits.window_at
 
-    def earlier(limit: Any, now_ms: int) -> Window | None:
+    def earlier(limit: Foreign, now_ms: int) -> Window | None:
         return window_at(limit, now_ms - 60_000)
 
     return [mock.patch.object(allowances, "window_at", earlier)]
@@ -207,7 +212,7 @@ def _short_lived_shares() -> Patches:
 
     allowance = allowances._allowance
 
-    def longer(*args: Any, **options: Any) -> Any:
+    def longer(*args: Foreign, **options: Foreign) -> Foreign:
         told = allowance(*args, **options)
         told.term.FromMilliseconds(told.term.ToMilliseconds() + 8_000)
         return told
@@ -218,7 +223,7 @@ def _short_lived_shares() -> Patches:
 def _count_a_lease_twice() -> Patches:
     add = Book.add
 
-    def twice(self: Book, *, amount: int, **share: Any) -> None:
+    def twice(self: Book, *, amount: int, **share: Foreign) -> None:
         add(self, amount=2 * amount, **share)
 
     return [mock.patch.object(Book, "add", twice)]
@@ -232,7 +237,7 @@ def _keep_what_is_returned() -> Patches:
 
 
 def _repeat_releases() -> Patches:
-    async def insert(session: Any, row: Any) -> bool:
+    async def insert(session: Foreign, row: Foreign) -> bool:
         await insert_missing(session, row)
         return True
 
@@ -250,13 +255,13 @@ def _count_a_return_twice() -> Patches:
 
 def _no_residency() -> Patches:
     rule = next(rule for rule in FILTERS if rule.name == "residency")
-    return [mock.patch.object(type(rule), "drop", lambda *_args: None)]
+    return [mock.patch.object(type(rule), "drop", return_value=None)]
 
 
 def _skip_a_limit() -> Patches:
     limits_over = View.limits_over
 
-    def fewer(self: View, *args: Any) -> Any:
+    def fewer(self: View, *args: Foreign) -> Foreign:
         return limits_over(self, *args)[:-1]
 
     return [mock.patch.object(View, "limits_over", fewer)]

@@ -3,9 +3,9 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import Message
@@ -15,13 +15,16 @@ from enginehouse.contract import EnginehouseError
 from tests.simulation.loop import Process, VirtualLoop, exponential_s
 
 _REFUSED_S = 0.005
+
+Payload: TypeAlias = Any
+"""Whatever a method takes or gives."""
 _ONCE = frozenset({"Enroll"})
 """Never duplicated: gRPC does not, and its callers do not repeat it by themselves."""
 
 STREAMS = frozenset({"WatchRecalls"})
 """Methods that are answered by many messages."""
 
-Handler = Callable[[Any], Any]
+Handler = Callable[[Payload], Payload]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +72,13 @@ class Network:
         self._say = say
         self._streams: list[tuple[Process, frozenset[str], Stream]] = []
 
-    async def call(self, source: str, target: str, method: str, request: Any, timeout_s: float) -> Any:
+    async def call(self, source: str, target: str, method: str, request: Payload, timeout_s: float) -> Payload:
         """One unary call, at most once unless the weather duplicates it.
 
         Raises:
             AioRpcError: as gRPC would: refused, an error of the handler, or no answer in time.
         """
-        answer: asyncio.Future[Any] = self._loop.create_future()
+        answer: asyncio.Future[Payload] = self._loop.create_future()
 
         def arrived() -> None:
             service = self.services.get(target)
@@ -93,7 +96,7 @@ class Network:
         except TimeoutError:
             raise _rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, "no answer in time") from None
 
-    def tell(self, source: str, target: str, method: str, message: Any) -> None:
+    def tell(self, source: str, target: str, method: str, message: Payload) -> None:
         """One message without an answer."""
 
         def arrived() -> None:
@@ -103,7 +106,7 @@ class Network:
 
         self._carry(source, target, arrived)
 
-    def stream(self, source: str, target: str, method: str, request: Any) -> "Stream":
+    def stream(self, source: str, target: str, method: str, request: Payload) -> "Stream":
         """One call that is answered by a stream of messages."""
         stream = Stream()
 
@@ -126,7 +129,7 @@ class Network:
             one[2].put(_rpc_error(grpc.StatusCode.UNAVAILABLE, "connection lost"))
 
     async def _pour(
-        self, service: Service, source: str, target: str, method: str, request: Any, stream: "Stream"
+        self, service: Service, source: str, target: str, method: str, request: Payload, stream: "Stream"
     ) -> None:
         try:
             async for message in service.handlers[method](_copy(request)):
@@ -150,8 +153,8 @@ class Network:
         source: str,
         target: str,
         method: str,
-        request: Any,
-        answer: "asyncio.Future[Any] | None",
+        request: Payload,
+        answer: "asyncio.Future[Payload] | None",
     ) -> None:
         given = _copy(request)
         try:
@@ -182,19 +185,19 @@ class Network:
 _NOBODY = Process("network").context
 
 
-class Stream(AsyncIterator[Any]):
+class Stream(AsyncIterator[Payload]):
     """A server's stream of messages as its caller has it: in order while the connection lasts, and then an error."""
 
     def __init__(self) -> None:
-        self._arrived: deque[Any] = deque()
+        self._arrived: deque[Payload] = deque()
         self._wanted: asyncio.Future[None] | None = None
         self._is_cancelled = False
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[Payload]:
         """The messages."""
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> Payload:
         """The next message."""
         message = await self._next()
         if message is None:
@@ -213,13 +216,13 @@ class Stream(AsyncIterator[Any]):
         """Whether the caller has hung up."""
         return self._is_cancelled
 
-    def put(self, message: Any) -> None:
+    def put(self, message: Payload) -> None:
         """A message arrives; an exception breaks the stream."""
         self._arrived.append(message)
         if self._wanted is not None and not self._wanted.done():
             self._wanted.set_result(None)
 
-    async def _next(self) -> Any:
+    async def _next(self) -> Payload:
         while not self._arrived:
             self._wanted = asyncio.get_running_loop().create_future()
             await self._wanted
@@ -234,8 +237,8 @@ class Stub:
         self._source = source
         self._target = target
 
-    def __getattr__(self, method: str) -> Callable[..., Any]:
-        def call(request: Any, timeout: float | None = None, **_options: object) -> Any:
+    def __getattr__(self, method: str) -> Callable[..., Payload]:
+        def call(request: Payload, timeout: float | None = None, **_options: object) -> Payload:
             if method in STREAMS:
                 return self._network.stream(self._source, self._target, method, request)
             return self._network.call(self._source, self._target, method, request, timeout or 60.0)
@@ -243,21 +246,21 @@ class Stub:
         return call
 
 
-def _copy(message: Any) -> Any:
+def _copy(message: Payload) -> Payload:
     if not isinstance(message, Message):
         return message
     return type(message).FromString(message.SerializeToString())
 
 
-def _rpc_error(code: grpc.StatusCode, details: str, trailing: tuple[Any, ...] = ()) -> grpc.aio.AioRpcError:
+def _rpc_error(code: grpc.StatusCode, details: str, trailing: tuple[Payload, ...] = ()) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), details)
 
 
-def _succeed(answer: "asyncio.Future[Any]", result: Any) -> None:
+def _succeed(answer: "asyncio.Future[Payload]", result: Payload) -> None:
     if not answer.done():
         answer.set_result(result)
 
 
-def _fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
+def _fail(answer: "asyncio.Future[Payload]", error: Exception) -> None:
     if not answer.done():
         answer.set_exception(error)

@@ -16,7 +16,7 @@ class Violation(Exception):
     """A promise was broken."""
 
 
-def require(condition: bool, message: str) -> None:  # noqa: FBT001 (as an assertion)
+def require(condition: bool, message: str) -> None:
     """Raises unless `condition`."""
     if not condition:
         raise Violation(message)
@@ -198,8 +198,8 @@ def check_settled(state: LedgerState, truth: Truth, exact: "set[str]") -> None:
     """
     used_in: dict[str, int] = defaultdict(int)
     charged_in: dict[str, int] = defaultdict(int)
-    for charge in state.charges.values():
-        charged_in[charge.share] += charge.amount
+    for one in state.charges.values():
+        charged_in[one.share] += one.amount
     for work in truth.works.values():
         for hold in work.ticket.holds:
             used_in[hold.allowance] += work.used(hold)

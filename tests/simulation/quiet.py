@@ -1,7 +1,6 @@
 """Keeps product logs out of simulations: thousands of them run in one process."""
 
 import logging
-
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 

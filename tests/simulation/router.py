@@ -13,7 +13,7 @@ from enginehouse.v1 import router_pb2
 from tests.simulation.control import CONTROL, SETTINGS
 from tests.simulation.door import Channel, make_admission
 from tests.simulation.loop import Process, VirtualLoop
-from tests.simulation.network import Network, Service, Stub
+from tests.simulation.network import Handler, Network, Service, Stub
 from tests.simulation.scene import EPOCH_MS
 
 CHECK_TIMEOUT_MS = 1000
@@ -99,7 +99,7 @@ class RouterProcess:
             self.router, self.allowances, self.settler, self.boot_ms, self.wall_ms
         )
         self._deliberation.view = self._first_view
-        handlers = {
+        handlers: dict[str, Handler] = {
             "check": self._check,
             "hung_up": self._hung_up,
             "logged": self._logged,

@@ -1,4 +1,4 @@
-"""The promises of the ledger and the routers hold in every world that the seeds draw; a planted fault does not escape."""
+"""The promises hold in every world that the seeds draw, and no planted fault escapes."""
 
 import multiprocessing
 import os

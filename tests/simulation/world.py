@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 from unittest import mock
 
 from enginehouse.contract import InternalError
@@ -16,7 +15,7 @@ from enginehouse.router.limits import Limit
 from enginehouse.services.access_log import AccessRecord
 from enginehouse.services.control import database
 from enginehouse.services.gateway import shipper
-from enginehouse.v1 import router_pb2
+from enginehouse.v1 import ledger_pb2, router_pb2
 from tests.simulation import oracles
 from tests.simulation.control import SETTINGS, ControlHouse, fill
 from tests.simulation.database import DISK, engine_for, new_disk
@@ -27,7 +26,7 @@ from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import CLEAR, Network
 from tests.simulation.oracles import Known, Violation
 from tests.simulation.profile import Profile, draw_profile
-from tests.simulation.router import CHECK_TIMEOUT_MS, RouterProcess
+from tests.simulation.router import RouterProcess
 from tests.simulation.scene import Rules, draw_scene
 from tests.simulation.truth import Truth, Work
 
@@ -273,13 +272,13 @@ class World:
                 return True
         return False
 
-    def _answered(self, method: str, request: Any) -> None:
-        if method == "AcquireAllowances" or (method == "ReleaseAllowances" and request.returns):
+    def _answered(self, request: object) -> None:
+        if not isinstance(request, ledger_pb2.AcquireAllowancesRequest | ledger_pb2.ReleaseAllowancesRequest):
+            return
+        if isinstance(request, ledger_pb2.AcquireAllowancesRequest) or request.returns:
             with self._caught():
                 newest = newest_fence(self.connection, request.router)
-                oracles.require(
-                    request.fence == newest, f"{method} of {request.router} with fence {request.fence}, now {newest}"
-                )
+                oracles.require(request.fence == newest, f"{request.router} has the fence {newest}: {request}")
 
     def _served(self, work: Work, replica: Replica) -> None:
         self.say(replica.id, f"works on {work.request.id}")
@@ -300,6 +299,16 @@ class World:
             self._error = violation
 
 
+class _Ids:
+    """Random ids that are the same in every run."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(f"ids {seed}")
+
+    def __call__(self) -> uuid.UUID:
+        return uuid.UUID(int=self._rng.getrandbits(128), version=4)
+
+
 def simulate(seed: int, steps: int = STEPS, *, is_traced: bool = False) -> Outcome:
     """Runs one seed.
 
@@ -311,8 +320,7 @@ def simulate(seed: int, steps: int = STEPS, *, is_traced: bool = False) -> Outco
     from tests.simulation.storm import storm
 
     with ExitStack() as patches:
-        ids = random.Random(f"ids {seed}")
-        patches.enter_context(mock.patch.object(uuid, "uuid4", lambda: uuid.UUID(int=ids.getrandbits(128), version=4)))
+        patches.enter_context(mock.patch.object(uuid, "uuid4", _Ids(seed)))
         patches.enter_context(mock.patch.object(database, "_engine", engine_for))
         patches.enter_context(mock.patch.object(shipper, "_in_thread", in_line))
         patches.enter_context(mock.patch.object(shipper, "AccessLogReader", Reader))
@@ -343,6 +351,3 @@ def simulate(seed: int, steps: int = STEPS, *, is_traced: bool = False) -> Outco
 
 def _amounts(ticket: router_pb2.Ticket) -> str:
     return ", ".join(f"{hold.limit} {hold.amount} in {hold.allowance}" for hold in ticket.holds)
-
-
-_ = CHECK_TIMEOUT_MS
