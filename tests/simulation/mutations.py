@@ -9,7 +9,7 @@ from unittest import mock
 from enginehouse.router import View, limits
 from enginehouse.router import settle as settle_by_rule
 from enginehouse.router.filters import FILTERS
-from enginehouse.router.limits import IN_FLIGHT, Account, Book, Window, ledger
+from enginehouse.router.limits import IN_FLIGHT, Account, Book, BookShare, Window, ledger
 from enginehouse.services.control import access_logs, allowances, charges
 from enginehouse.services.control.accounts import LockedAccounts
 from enginehouse.services.control.doubt import DoubtResolver
@@ -53,9 +53,9 @@ def planted(name: str) -> Iterator[None]:
 def _charge_twice() -> Patches:
     once = LockedAccounts.charge
 
-    def charge(self: LockedAccounts, share_id: str, amount: int, overrun: int) -> object:
-        once(self, share_id, amount, overrun)
-        return once(self, share_id, amount, overrun)
+    def charge(self: LockedAccounts, *args: Foreign) -> object:
+        once(self, *args)
+        return once(self, *args)
 
     return [mock.patch.object(LockedAccounts, "charge", charge)]
 
@@ -73,11 +73,10 @@ def _forget_charges() -> Patches:
 
 
 def _hold_past_the_term() -> Patches:
-    def headroom(self: Book, limit: str, now_ms: int) -> int:
-        share = self._current.get(limit)
-        return 0 if share is None else share.free
+    def is_usable(self: BookShare, now_ms: int) -> bool:
+        return self.usable_from_ms <= now_ms
 
-    return [mock.patch.object(Book, "headroom", headroom)]
+    return [mock.patch.object(BookShare, "is_usable", is_usable)]
 
 
 def _sleep_through_the_term() -> Patches:
@@ -174,9 +173,9 @@ def _settle_above_use() -> Patches:
 def _leak_slots() -> Patches:
     settle = Book.settle
 
-    def leaky(self: Book, request_id: str, used: Mapping[str, int]) -> Foreign:
+    def leaky(self: Book, request_id: str, *args: Foreign) -> Foreign:
         slots = [held for held in self.holds_of(request_id) if held.limit == "slots"]
-        dues = settle(self, request_id, used)
+        dues = settle(self, request_id, *args)
         for held in slots:
             self._shares[held.share].held += held.amount
         return dues
@@ -198,8 +197,8 @@ def _keep_slots_for_ever() -> Patches:
 def _wrong_window() -> Patches:
     window_at = limits.window_at
 
-    def earlier(limit: Foreign, now_ms: int) -> Window | None:
-        return window_at(limit, now_ms - 60_000)
+    def earlier(limit: Foreign, now_ms: int) -> Window:
+        return Window(window_at(limit, now_ms - 60_000).start_ms, window_at(limit, now_ms).end_ms)
 
     return [mock.patch.object(allowances, "window_at", earlier)]
 

@@ -8,8 +8,11 @@ from enginehouse.router.limits import IN_FLIGHT, Limit
 from enginehouse.v1 import router_pb2
 from tests.simulation.ledger_state import ChargeState, Key, LedgerState, ShareState
 from tests.simulation.router import CHECK_TIMEOUT_MS, RouterProcess
-from tests.simulation.scene import Rules
+from tests.simulation.scene import HOUR, MINUTE, Rules
 from tests.simulation.truth import Truth, Work
+
+_LENGTH_MS = {MINUTE: 60_000, HOUR: 3_600_000}
+"""Of windows that begin at the same moments in every zone that the scene knows."""
 
 
 class Violation(Exception):
@@ -153,6 +156,7 @@ def check_holds(
     )
     resources = (key, "models/m", f"deployments/{ticket.attempts[0].deployment}")
     expected = {limit.id for limit in limits if any(_covers(limit.scope, resource) for resource in resources)}
+    windows = {limit.id: limit.window for limit in limits}
     held = {hold.limit for hold in ticket.holds}
     require(held == expected, f"{ticket.request_id}: holds in {sorted(held)}, its limits are {sorted(expected)}")
     for hold in ticket.holds:
@@ -165,6 +169,9 @@ def check_holds(
         require(
             now_ms + CHECK_TIMEOUT_MS <= share.term_end_ms, f"{where}: {now_ms - share.term_end_ms} ms past its term"
         )
+        length_ms = _LENGTH_MS.get(windows[hold.limit])
+        is_current = length_ms is None or share.window_start_ms == now_ms - now_ms % length_ms
+        require(is_current, f"{where}: it counts in the window that began at {share.window_start_ms}, now is {now_ms}")
         window_end_ms = state.accounts[share.key].window_end_ms
         require(
             share.window_start_ms <= now_ms and (window_end_ms is None or now_ms < window_end_ms),

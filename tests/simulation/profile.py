@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.network import CLEAR, Weather
 
-ROUTER_FAULTS = ("kill router", "stop router", "replace router")
+ROUTER_FAULTS = ("kill router", "stop router", "oversleep", "replace router")
 CONTROL_FAULTS = ("kill control",)
 LINK_FAULTS = ("cut link", "change weather")
 ENVOY_FAULTS = ("kill envoy", "lose disk", "kill host", "kill host")

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from enginehouse.contract import EnginehouseError
-from tests.simulation.control import CONTROL
+from tests.simulation.control import CONTROL, SETTINGS
 from tests.simulation.loop import exponential_s
 from tests.simulation.profile import draw_weather
 from tests.simulation.router import RouterProcess
@@ -67,6 +67,19 @@ async def _stop_router(world: World) -> None:
             world.loop.resume(router.process)
 
     _later(world, wake, mean_s=world.rng.choice((1.0, 30.0)))
+
+
+async def _oversleep(world: World) -> None:
+    """A router is stopped for about a term, and asked as soon as it goes on, by its memory or not."""
+    await _stop_router(world)
+    stopped = [router for router in world.routers.values() if router.process.is_stopped]
+    await asyncio.sleep(world.rng.uniform(0.8, 1.3) * SETTINGS.term_s)
+    for router in stopped:
+        if router.process.is_stopped and not router.process.is_dead:
+            world.say(router.router, "goes on")
+            world.loop.resume(router.process)
+    for _ in range(3):
+        _ask(world)
 
 
 async def _replace_router(world: World) -> None:
@@ -214,6 +227,7 @@ def _later(world: World, action: Callable[[], None], mean_s: float = 0.0) -> Non
 _FAULTS: dict[str, Callable[[World], Awaitable[None]]] = {
     "kill router": _kill_router,
     "stop router": _stop_router,
+    "oversleep": _oversleep,
     "replace router": _replace_router,
     "kill control": _kill_control,
     "kill envoy": _kill_envoy,

@@ -29,6 +29,15 @@ def test_the_settings_that_are_shipped_are_right() -> None:
         ("jurisdictions:\n  groups:\n    fr: [de]\n", 3, "group 'fr' has the name of a country"),
         ("jurisdictions:\n  groups:\n    mine:\n      - de\n      - 'aws:x'\n", 5, "'aws:x' is not a known region"),
         ("jurisdictions:\n  groups:\n    mine: [mine, de]\n", 3, "group 'mine' contains itself: mine > mine"),
+        (LIMIT.replace("}", ", end: 2020-01-01}"), 2, "limits.0.end: 2020-01-01 00:00:00 has passed"),
+        (LIMIT.replace("}", ", start: 2099-02-01, end: 2099-01-01}"), 2, "end 2099-01-01 00:00:00 is not after start"),
+        (LIMIT.replace("}", ", time_zone: Mars/Olympus}"), 2, "'Mars/Olympus' is not an IANA time zone"),
+        (
+            LIMIT.replace("}", ", end: 2099-02-01}")
+            + "  - {name: b, scope: organization, unit: usd, window: day, cap: 6, start: 2099-01-31}\n",
+            3,
+            "give them a start and an end apart",
+        ),
         (LIMIT.replace("cap: 5", "cap: 0"), 2, "limits.0.cap: Input should be greater than 0; found 0"),
         (LIMIT.replace("cap: 5", "cap: -5"), 2, "limits.0.cap: Input should be greater than 0"),
         (LIMIT.replace("cap: 5", "cap: 2000000000"), 2, "cap 2000000000 is more than 1000000000 USD"),
@@ -128,3 +137,16 @@ def test_norway_is_a_country(tmp_path: Path) -> None:
     assert settings.policies[0].residency.allow == ["no"]
     assert load(written(tmp_path, BASE + "nats: {sync_always: yes}\n")).nats.sync_always
     assert load(written(tmp_path, BASE + "nats: {sync_always: true}\n")).nats.sync_always
+
+
+def test_budgets_of_two_periods_may_follow_each_other(tmp_path: Path) -> None:
+    first, second = "cap: 5, time_zone: Europe/Berlin", "cap: 6, time_zone: Europe/Berlin"
+    text = (
+        "limits:\n"
+        f"  - {{name: a, scope: organization, unit: usd, {first}, end: 2099-07-01}}\n"
+        f"  - {{name: b, scope: organization, unit: usd, {second}, start: 2099-07-01}}\n"
+    )
+    settings = load(written(tmp_path, BASE + text))
+    one, other = resources.limits(settings)
+    assert one.end_time == other.start_time
+    assert one.end_time.ToJsonString() == "2099-06-30T22:00:00Z"

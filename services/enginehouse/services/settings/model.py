@@ -1,10 +1,12 @@
 """What an operator may set: one typed model of `enginehouse.yaml`."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from enginehouse.router import Jurisdictions
@@ -166,13 +168,42 @@ class Deployment(Named):
 
 
 class Limit(Named):
-    """A cap on one unit within one window for one scope. In USD it is a budget."""
+    """A cap on one unit within one window for one scope. In USD it is a budget.
+
+    Attributes:
+        start, end: the period in which it counts, `end` excluded; a time without an offset is in `time_zone`.
+    """
 
     scope: str = Field(pattern=r"^(organization|tenant/[^/]+(/project/[^/]+(/key/[^/]+)?)?|model/.+|deployment/.+)$")
     unit: Literal["usd", "tokens", "requests", "in_flight"]
     window: Literal["minute", "hour", "day", "month", "none"] = "none"
     cap: Annotated[Number, Field(gt=0, le=10**18)]
     time_zone: str = "UTC"
+    start: datetime | None = None
+    end: datetime | None = None
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, time_zone: str) -> str:
+        if time_zone not in available_timezones():
+            raise ValueError(f"{time_zone!r} is not an IANA time zone")
+        return time_zone
+
+    @property
+    def starts(self) -> datetime | None:
+        """When it begins to count, in UTC. None: it always did."""
+        return self._utc(self.start)
+
+    @property
+    def ends(self) -> datetime | None:
+        """When it counts no more, in UTC. None: never."""
+        return self._utc(self.end)
+
+    def _utc(self, moment: datetime | None) -> datetime | None:
+        if moment is None:
+            return None
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(self.time_zone))
+        return zoned.astimezone(UTC)
 
     @model_validator(mode="after")
     def _counts_are_whole(self) -> Self:
@@ -180,6 +211,8 @@ class Limit(Named):
             raise ValueError(f"cap {self.cap} of unit {self.unit} must be a whole number")
         if self.unit == "usd" and self.cap > _USD_MAX:
             raise ValueError(f"cap {self.cap} is more than {_USD_MAX} USD")
+        if self.starts and self.ends and self.ends <= self.starts:
+            raise ValueError(f"end {self.end} is not after start {self.start}")
         return self
 
 

@@ -1,8 +1,9 @@
 """What one part of the settings says of another: places that exist, names that are declared."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from zoneinfo import available_timezones
+from datetime import UTC, datetime
 
 from enginehouse.contract import RequestError
 from enginehouse.router import Jurisdictions
@@ -122,21 +123,29 @@ def _limits(settings: Settings) -> Iterator[Problem]:
         "model": [one.public_model for one in settings.deployments],
         "deployment": [one.name for one in settings.deployments],
     }
-    first: dict[tuple[str, str, str], Limit] = {}
+    earlier: defaultdict[tuple[str, str, str], list[Limit]] = defaultdict(list)
+    now = datetime.now(UTC)
     for index, limit in enumerate(settings.limits):
         kind, _, rest = limit.scope.partition("/")
         if kind in declared:
             name = rest.split("/")[0] if kind == "tenant" else rest
             yield from _declared(name, declared[kind], f"{kind}s", ("limits", index, "scope"))
-        if limit.time_zone not in available_timezones():
-            yield Problem(("limits", index, "time_zone"), f"{limit.time_zone!r} is not an IANA time zone")
-        same = first.setdefault((limit.scope, limit.unit, limit.window), limit)
-        if same is not limit:
-            yield Problem(
-                ("limits", index),
-                f"{limit.name!r} limits what {same.name!r} limits already ({limit.unit} of {limit.scope} in window "
-                f"{limit.window}); keep the one that is meant",
-            )
+        if limit.ends is not None and limit.ends <= now:
+            yield Problem(("limits", index, "end"), f"{limit.end} has passed: the limit would never count; take it out")
+        for other in earlier[limit.scope, limit.unit, limit.window]:
+            if _overlap(limit, other):
+                yield Problem(
+                    ("limits", index),
+                    f"{limit.name!r} limits what {other.name!r} limits already ({limit.unit} of {limit.scope} in "
+                    f"window {limit.window}); keep the one that is meant, or give them a start and an end apart",
+                )
+        earlier[limit.scope, limit.unit, limit.window].append(limit)
+
+
+def _overlap(one: Limit, other: Limit) -> bool:
+    ends_before = one.ends is not None and other.starts is not None and one.ends <= other.starts
+    begins_after = other.ends is not None and one.starts is not None and other.ends <= one.starts
+    return not ends_before and not begins_after
 
 
 def _declared(name: str, known: list[str], section: str, keys: Keys) -> Iterator[Problem]:

@@ -1,5 +1,9 @@
 """Turns declared settings into the contract's resources, as the admin API knows them."""
 
+from datetime import datetime
+
+from google.protobuf import timestamp_pb2
+
 from enginehouse.services.settings import model
 from enginehouse.services.settings.policy_messages import (
     ORGANIZATION,
@@ -38,6 +42,8 @@ def limits(settings: model.Settings) -> list[admin_pb2.Limit]:
             window=ledger_pb2.LimitWindow.Value(f"LIMIT_WINDOW_{one.window.upper()}"),
             cap=nanousd(one.cap) if one.unit == "usd" else int(one.cap),
             time_zone=one.time_zone,
+            start_time=_timestamp(one.starts),
+            end_time=_timestamp(one.ends),
         )
         for one in settings.limits
     ]
@@ -106,3 +112,11 @@ def _scope(scope: str) -> str:
         named = [plural[word] if index % 2 == 0 else word for index, word in enumerate(segments)]
         return f"{ORGANIZATION}/{'/'.join(named)}"
     return f"{kind}s/{rest}"
+
+
+def _timestamp(moment: datetime | None) -> timestamp_pb2.Timestamp | None:
+    if moment is None:
+        return None
+    message = timestamp_pb2.Timestamp()
+    message.FromDatetime(moment)
+    return message
