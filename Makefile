@@ -77,10 +77,10 @@ suite: $(VENV)/.installed-dev ## The tests, with coverage printed at the end
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report | tail -n 1 | sed 's/^/coverage: /'
 
 SEED ?= 0
-STEPS ?= 20
+STEPS ?= 16
 
 .PHONY: simulate
-simulate: $(VENV)/.installed-dev ## Replay one seed of the simulation: SEED=7 STEPS=20
+simulate: $(VENV)/.installed-dev ## Replay one seed of the simulation: SEED=7 STEPS=16
 	$(BIN)/python -m tests.simulation --seed $(SEED) --steps $(STEPS)
 
 .PHONY: test

@@ -24,7 +24,7 @@ SETTINGS = ControlSettings(
     longest_request_s=14,
     log_grace_s=12,
     clock_drift_s=2,
-    resolve_interval_s=8,
+    resolve_interval_s=10,
 )
 _LEDGER_METHODS = (
     "Enroll",

@@ -26,7 +26,7 @@ from tests.simulation.truth import Truth, Work
 
 _CHECK_TIMEOUT_S = 1.0
 _FLUSH_S = 0.05
-_SHIPPER = ShipperSettings(poll_s=1.5, report_s=5.0, backoff_s_max=4.0)
+_SHIPPER = ShipperSettings(poll_s=2.0, report_s=6.0, backoff_s_max=4.0)
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 

@@ -30,7 +30,7 @@ from tests.simulation.router import RouterProcess
 from tests.simulation.scene import Rules, draw_scene
 from tests.simulation.truth import Truth, Work
 
-STEPS = 20
+STEPS = 16
 _END_S_MAX = 120.0
 _TRACE_MAX = 40
 
@@ -194,7 +194,7 @@ class World:
         until_s = self.loop.now_s + _END_S_MAX
         await asyncio.sleep(SETTINGS.longest_request_s + 3)
         while self.loop.now_s < until_s:
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(5)
             self._look()
             if not any(account.allotted for account in self.state.accounts.values()):
                 return

@@ -114,14 +114,16 @@ def show(report: Report, console: Console, *, has_other_rules: bool) -> None:
 def _show_pairs(title: str, pairs: "Counter[tuple[str, str]]", columns: tuple[str, str], console: Console) -> None:
     if not pairs:
         return
-    table = Table("requests", *columns, title=f"{pairs.total()} requests {title}", title_justify="left", box=None)
+    console.print(f"\n{pairs.total()} requests {title}", style="bold")
+    table = Table("requests", *columns, box=None)
     for (one, other), count in pairs.most_common(_SHOWN):
         table.add_row(str(count), one, other)
     console.print(table)
 
 
 def _show_changes(report: Report, console: Console) -> None:
-    table = Table("decision", "tenant", "model", "before", "after", title="changed decisions", title_justify="left")
+    console.print("\nchanged decisions", style="bold")
+    table = Table("decision", "tenant", "model", "before", "after", box=None)
     for one in report.different[:_SHOWN]:
         request = one.record.request
         table.add_row(
