@@ -24,7 +24,6 @@ SETTINGS = ControlSettings(
     longest_request_s=14,
     log_grace_s=12,
     clock_drift_s=2,
-    resolve_interval_s=10,
 )
 _LEDGER_METHODS = (
     "Enroll",
@@ -74,10 +73,13 @@ class ControlHouse:
     """Starts control, kills it, and starts it again on what it left behind.
 
     Args:
+        resolve_interval_s: how often doubts are ended.
         answered: is told of each call that was answered, before the answer leaves.
     """
 
-    def __init__(self, loop: VirtualLoop, network: Network, answered: Callable[[object], None]) -> None:
+    def __init__(
+        self, loop: VirtualLoop, network: Network, resolve_interval_s: float, answered: Callable[[object, object], None]
+    ) -> None:
         self.clock = VirtualClock(loop)
         self.ledger: LedgerService | None = None
         self.process = Process(CONTROL)
@@ -86,6 +88,7 @@ class ControlHouse:
         self._loop = loop
         self._network = network
         self._answered = answered
+        self._resolve_interval_s = resolve_interval_s
 
     def boot(self) -> None:
         """A new process on the old database."""
@@ -130,7 +133,7 @@ class ControlHouse:
 
         async def handle(request: object) -> object:
             answer = await serve(request, _Operator())
-            self._answered(request)
+            self._answered(request, answer)
             return answer
 
         return handle
@@ -139,7 +142,7 @@ class ControlHouse:
         while True:
             with suppress(EnginehouseError):
                 await ledger.resolve_doubt()
-            await asyncio.sleep(SETTINGS.resolve_interval_s)
+            await asyncio.sleep(self._resolve_interval_s)
 
 
 def fill(connection: sqlite3.Connection, limits: tuple[Limit, ...]) -> None:

@@ -26,7 +26,7 @@ from tests.simulation.truth import Truth, Work
 
 _CHECK_TIMEOUT_S = 1.0
 _FLUSH_S = 0.05
-_SHIPPER = ShipperSettings(poll_s=2.0, report_s=6.0, backoff_s_max=4.0)
+_POLL_S, _BACKOFF_S_MAX = 2.0, 4.0
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -113,6 +113,7 @@ class EnvoyHouse:
         truth: Truth,
         engines: Engines,
         routers: list[str],
+        report_s: float,
     ) -> None:
         self.name = name
         self.folder = Folder()
@@ -128,7 +129,7 @@ class EnvoyHouse:
         self._starts = 0
         self._skew_s = rng.uniform(-0.5, 0.5)
         self._gateway = Process(f"gateway-{name}")
-        self._gateway.context.run(self._open_gateway)
+        self._gateway.context.run(self._open_gateway, report_s)
 
     def boot(self) -> None:
         """Starts an Envoy."""
@@ -171,11 +172,11 @@ class EnvoyHouse:
         """A client's request arrives."""
         self._loop.start(self.process, self._carry(request))
 
-    def _open_gateway(self) -> None:
+    def _open_gateway(self, report_s: float) -> None:
         self._shipper = AccessLogShipper(
             self.folder,  # type: ignore[arg-type]
             Stub(self._network, self.name, CONTROL),  # type: ignore[arg-type]
-            _SHIPPER,
+            ShipperSettings(poll_s=min(_POLL_S, report_s), report_s=report_s, backoff_s_max=_BACKOFF_S_MAX),
             now=lambda: datetime.fromtimestamp(EPOCH_MS / 1000 + self._loop.now_s + self._skew_s, UTC),
             monotonic=lambda: self._loop.now_s,
         )

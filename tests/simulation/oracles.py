@@ -33,11 +33,13 @@ class Known:
         caps: `cap_effective` and `cap_target` of each account as they were last seen.
         deleted: limits that were deleted at least once.
         judged: charges that have been looked at.
+        fence: the largest that was given.
     """
 
     caps: dict[Key, tuple[int, int]]
     deleted: set[str]
     judged: set[tuple[str, str]]
+    fence: int = 0
 
 
 def check_rows(state: LedgerState, known: Known) -> None:

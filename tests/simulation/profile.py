@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tests.simulation.network import CLEAR, Weather
 
 ROUTER_FAULTS = ("kill router", "stop router", "oversleep", "replace router")
-CONTROL_FAULTS = ("kill control",)
+CONTROL_FAULTS = ("kill control", "starve")
 LINK_FAULTS = ("cut link", "change weather")
 ENVOY_FAULTS = ("kill envoy", "lose disk", "kill host", "kill host")
 OTHER_FAULTS = ("kill node", "stop broker", "change rules")
@@ -21,6 +21,7 @@ class Profile:
         faults: what may happen beside requests.
         fault_rate: chance that a step is a fault.
         pause_rate: chance that time passes before a step, so that terms end and windows turn.
+        resolve_interval_s, report_s: how often control ends doubts, and how often it hears how complete logs are.
         is_exact: no log and no message is ever lost, so that nothing may be written off.
     """
 
@@ -31,6 +32,8 @@ class Profile:
     fault_rate: float
     pause_rate: float
     is_exact: bool
+    resolve_interval_s: float
+    report_s: float
     asked: int = field(default=0)
 
 
@@ -45,6 +48,7 @@ def draw_profile(rng: random.Random) -> Profile:
         faults += rng.choice(((), LINK_FAULTS))
         faults += rng.choice(((), ENVOY_FAULTS))
         weather = draw_weather(rng)
+    resolve_interval_s, report_s = rng.choice(((2.0, 1.0), (10.0, 6.0), (10.0, 6.0)))
     return Profile(
         routers=rng.choice((1, 2, 2, 3, 4)),
         envoys=rng.choice((1, 1, 2)),
@@ -53,6 +57,8 @@ def draw_profile(rng: random.Random) -> Profile:
         fault_rate=rng.choice((0.1, 0.2, 0.3)) if faults else 0.0,
         pause_rate=rng.choice((0.02, 0.08, 0.15)),
         is_exact=is_exact,
+        resolve_interval_s=resolve_interval_s,
+        report_s=report_s,
     )
 
 

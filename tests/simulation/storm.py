@@ -103,6 +103,14 @@ async def _kill_control(world: World) -> None:
     _later(world, restart)
 
 
+async def _starve(world: World) -> None:
+    """Control is away for longer than a term, and requests go on."""
+    await _kill_control(world)
+    for _ in range(12):
+        await asyncio.sleep(world.rng.uniform(0.5, 3.0))
+        _ask(world)
+
+
 async def _kill_envoy(world: World) -> None:
     envoy = world.rng.choice(world.envoys)
     if envoy.process.is_dead:
@@ -230,6 +238,7 @@ _FAULTS: dict[str, Callable[[World], Awaitable[None]]] = {
     "oversleep": _oversleep,
     "replace router": _replace_router,
     "kill control": _kill_control,
+    "starve": _starve,
     "kill envoy": _kill_envoy,
     "kill host": _kill_host,
     "lose disk": _lose_disk,

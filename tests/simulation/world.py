@@ -94,12 +94,21 @@ class World:
         self.connection = DISK.connection = new_disk(lambda connection: fill(connection, self.scene.limits))
         self.state: LedgerState = read_state(self.connection)
         self.engines = Engines(self.scene.replicas, self.loop, self.network, self.rng, self.truth, self._served)
-        self.control = ControlHouse(self.loop, self.network, self._answered)
+        self.control = ControlHouse(self.loop, self.network, self.profile.resolve_interval_s, self._answered)
         names = [f"router-{number}" for number in range(self.profile.routers)]
         self.routers: dict[str, RouterProcess] = {}
         self.zombies: list[RouterProcess] = []
         self.envoys = [
-            EnvoyHouse(f"envoy-{number}", self.loop, self.network, self.rng, self.truth, self.engines, names)
+            EnvoyHouse(
+                f"envoy-{number}",
+                self.loop,
+                self.network,
+                self.rng,
+                self.truth,
+                self.engines,
+                names,
+                self.profile.report_s,
+            )
             for number in range(self.profile.envoys)
         ]
         self.router_names = names
@@ -272,7 +281,11 @@ class World:
                 return True
         return False
 
-    def _answered(self, request: object) -> None:
+    def _answered(self, request: object, answer: object) -> None:
+        if isinstance(answer, ledger_pb2.EnrollResponse):
+            with self._caught():
+                oracles.require(answer.fence > self.known.fence, f"fence {answer.fence} after {self.known.fence}")
+            self.known.fence = max(self.known.fence, answer.fence)
         if not isinstance(request, ledger_pb2.AcquireAllowancesRequest | ledger_pb2.ReleaseAllowancesRequest):
             return
         if isinstance(request, ledger_pb2.AcquireAllowancesRequest) or request.returns:
