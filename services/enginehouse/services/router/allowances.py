@@ -76,6 +76,7 @@ class Allowances:
         self._exhausted: dict[str, Exhausted] = {}
         self._dues: deque[Due] = deque()
         self._used_ms: dict[str, int] = {}
+        self._enrolling = asyncio.Lock()
         self._wake = asyncio.Event()
         self._due = asyncio.Event()
         self._background = Background()
@@ -200,7 +201,9 @@ class Allowances:
         self._exhausted.pop(allowance.limit, None)
 
     async def _enroll(self) -> None:
-        if not self.is_enrolled:
+        async with self._enrolling:  # a second number would make the first one stale
+            if self.is_enrolled:
+                return
             answer = await self._ledger.Enroll(ledger_pb2.EnrollRequest(router=self._router), timeout=_CALL_TIMEOUT_S)
             self.fence = answer.fence
             self._term_ms = _milliseconds(answer.term)
