@@ -86,7 +86,7 @@ async def assert_free_slots(operator: Operator, caller: Caller, slots: int) -> N
     await engine.close_gate()
     try:
         asked = [asyncio.ensure_future(caller.chat("gated")) for _ in range(slots + 2)]
-        assert await engine.waiting_at_gate(slots) == slots
+        await engine.until_waiting_at_gate(slots)
         await until(lambda: sum(one.done() for one in asked) == 2, "two find no slot")
     finally:
         await engine.open_gate()
@@ -180,7 +180,7 @@ async def test_client_that_leaves_before_anything_was_counted_pays_the_bound_by_
     await engine.close_gate()
     try:
         asked = asyncio.ensure_future(caller.chat("gated", stream=True))
-        assert await engine.waiting_at_gate(1) == 1
+        await engine.until_waiting_at_gate(1)
         asked.cancel()
         event = await events.until("request.settled", lambda event: caller.tenant.encode() in event.data)
     finally:
@@ -200,7 +200,7 @@ async def test_call_that_is_cancelled_before_anything_was_counted_pays_the_bound
     try:
         request = inference_pb2.EmbedRequest(model="slow", input=["one two three"])
         asked = asyncio.ensure_future(caller.grpc.Embed(request, metadata=caller.metadata))
-        assert await engine.waiting_at_gate(1) == 1
+        await engine.until_waiting_at_gate(1)
         asked.cancel()
         await asyncio.wait({asked})
         event = await events.until("request.settled", lambda event: caller.tenant.encode() in event.data)

@@ -278,7 +278,7 @@ FAULTS: Mapping[str, Fault] = {
     "raise on lower": Fault("a lowered cap leaves the effective cap where it was", _raise_on_lower),
     "free the doubt": Fault("an allowance is freed though a log has a gap", _free_the_doubt),
     "forgive": Fault("what nobody can account for is freed", _forgive),
-    "no doubt": Fault("an allowance ends with its term, while its requests run", _no_doubt),
+    "no doubt": Fault("an allowance ends with its term, while its requests run", _no_doubt, 300),
     "lose log lines": Fault("control forgets what the shipped logs say", _lose_log_lines),
     "settle below use": Fault("a router charges half of what was used", _settle_below_use),
     "settle above use": Fault("a router charges more than was used", _settle_above_use),

@@ -5,7 +5,6 @@ from importlib.metadata import version as package_version
 import typer
 
 from enginehouse.cli import admin, config, demo, events, explain, policy, replay, serve, up
-from enginehouse.services.telemetry import configure_logs
 
 app = typer.Typer(
     name="enginehouse",
@@ -15,12 +14,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-@app.callback()
-def _quietly() -> None:
-    """What a command prints is its answer; only warnings go to standard error beside it. Processes say otherwise."""
-    configure_logs("warning", "console")
 
 
 app.command("up")(up.up)

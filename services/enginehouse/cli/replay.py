@@ -16,6 +16,7 @@ from rich.table import Table
 from enginehouse.cli.money import usd
 from enginehouse.cli.options import STATE_DEFAULT, StateOption
 from enginehouse.cli.running import RunningMesh, find_mesh
+from enginehouse.cli.table import answer_console
 from enginehouse.contract import RequestError
 from enginehouse.services.bus import Bus
 from enginehouse.services.policies import Catalog
@@ -48,7 +49,7 @@ def replay(
     if as_json:
         print(json.dumps(report.to_json(), indent=2))
     else:
-        show(report, Console(highlight=False), has_other_rules=policy is not None)
+        show(report, answer_console(), has_other_rules=policy is not None)
     if policy is None and not report.is_identical:
         raise typer.Exit(EXIT_DIFFERENT)
 

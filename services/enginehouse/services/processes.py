@@ -74,6 +74,7 @@ def _router(settings: Settings, name: str) -> Process:
             jurisdictions=settings.jurisdiction_tree,
             longest_request_s=settings.door.longest_request_s,
             check_timeout_ms=settings.door.check_timeout_ms,
+            is_alone=len(settings.routers) == 1,
         )
     )
 

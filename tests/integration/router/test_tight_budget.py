@@ -65,7 +65,7 @@ async def test_whoever_waits_in_vain_is_refused_by_the_limit_and_not_by_a_timeou
     await engine.close_gate()
     try:
         first = asyncio.create_task(caller.chat("echo"))
-        assert await engine.waiting_at_gate(1) == 1
+        await engine.until_waiting_at_gate(1)
         reply = await caller.chat("echo")
     finally:
         await engine.open_gate()

@@ -33,7 +33,6 @@ class LocalEngine:
     def __init__(self, process: ManagedProcess, address: str, clock: Clock) -> None:
         self.address = address
         self.process = process
-        self.has_listened = False
         self._clock = clock
         self._diagnosis = DeathDiagnosis()
 
@@ -42,7 +41,6 @@ class LocalEngine:
         host, _, port = self.address.rpartition(":")
         while not await accepts(host, int(port)):
             await self._clock.sleep(_PORT_POLL_S)
-        self.has_listened = True
 
     async def wait(self) -> Ending:
         """Returns once the process has ended, with how. What it left behind in its group is killed."""
@@ -56,7 +54,9 @@ class LocalEngine:
 
 
 class LocalLauncher:
-    """Starts one replica's engine on loopback, always at the same port, so that its address stays what others know.
+    """Starts one replica's engine on loopback, at the same port for as long as that is free.
+
+    So its address stays what others know, and an engine whose port a stranger took meanwhile comes back at another.
 
     Args:
         clock: for polling.
@@ -74,7 +74,6 @@ class LocalLauncher:
         self._environment = os.environ if environment is None else environment
         self._reserve = reserve
         self._port: ReservedPort | None = None
-        self._last: LocalEngine | None = None
 
     async def launch(
         self, spec: EngineSpec, descriptor: EngineDescriptor, model: Path | None, output: OutputLog
@@ -93,8 +92,7 @@ class LocalLauncher:
             output=output,
             environment=child_environment(self._environment, launch.environment, spec.settings.environment),
         )
-        self._last = LocalEngine(process, port.address, self._clock)
-        return self._last
+        return LocalEngine(process, port.address, self._clock)
 
     def close(self) -> None:
         """Gives the port back."""
@@ -103,8 +101,8 @@ class LocalLauncher:
             self._port = None
 
     def _choose_port(self) -> ReservedPort:
-        if self._last is not None and not self._last.has_listened:
-            self.close()  # it may have failed because a stranger took the port
+        if self._port is not None and not self._port.is_free:
+            self.close()
         self._port = self._port or self._reserve()
         return self._port
 

@@ -81,14 +81,13 @@ class Checker:
             headers: names in lower case.
             body: whole, decompressed.
         """
-        request_id = headers.get("x-request-id", "")
         try:
             return await self._checked(method, path, headers, body)
         except EnginehouseError as error:
-            return self._denied(error, path, headers, request_id)
+            return self._denied(error, path, headers)
         except Exception:  # noqa: BLE001 (the client is told that it is ours, the log what it was)
-            _log.exception("check failed", request_id=request_id)
-            return self._denied(InternalError("internal error"), path, headers, request_id)
+            _log.exception("check failed", request_id=headers.get("x-request-id", ""))
+            return self._denied(InternalError("internal error"), path, headers)
 
     async def _checked(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         if path.partition("?")[0] in _OPEN_PATHS:
@@ -103,7 +102,7 @@ class Checker:
         with operation_span(endpoint.operation, inspection.model, headers=headers, kind=SpanKind.INTERNAL):
             outcome = await self._admission.admit(request, _prompt(inspection, body, headers))
         if outcome.ticket is None:
-            raise refusal_error(outcome.decision.refused)
+            return self._denied(refusal_error(outcome.decision.refused), path, headers, outcome.message.id)
         return self._admitted(endpoint, inspection, outcome, outcome.ticket)
 
     async def explain(self, query: str, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -184,10 +183,12 @@ class Checker:
         headers = [(f"{INTERNAL}lane", "local"), ("x-md-router", self._router), ("x-md-outcome", "admitted")]
         return Answer(HTTPStatus.OK, [*headers, *more])
 
-    def _denied(self, error: EnginehouseError, path: str, headers: Mapping[str, str], request_id: str) -> Answer:
+    def _denied(self, error: EnginehouseError, path: str, headers: Mapping[str, str], decision_id: str = "") -> Answer:
         dialect = dialect_of_path(path, headers.get("content-type", ""))
-        answer = encode_error(dialect, error, request_id)
+        answer = encode_error(dialect, error, headers.get("x-request-id", ""))
         described = [*answer.headers, ("x-md-router", self._router), ("x-md-outcome", "denied")]
+        if decision_id:
+            described.append(("x-md-decision", decision_id))
         if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             return Answer(answer.status, described, answer.body)
         # To Envoy a 5xx is a router that could not decide; it would ask another.

@@ -40,6 +40,7 @@ _CLOCK_DRIFT_MS = 1000
 _WAIT_PERCENT_MAX = 37
 """Of the check's timeout. Envoy gives up a try after half of it (retry_back_off in deploy/envoy/filters.yaml.j2) and
 asks again; our answer must be there before."""
+_START_GRACE_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class RouterSettings:
         control, nats_url: where the ledger and the event plane are.
         folder: where the last view is kept.
         longest_request_s, check_timeout_ms: Envoy's bounds; the ledger counts on both.
+        is_alone: there is no other router that Envoys could follow.
     """
 
     id: str
@@ -66,6 +68,7 @@ class RouterSettings:
     jurisdictions: Jurisdictions
     longest_request_s: int = 600
     check_timeout_ms: int = 2000
+    is_alone: bool = False
 
 
 class Router:
@@ -80,9 +83,10 @@ class Router:
         self._has_desired = False
         self._keys = KeyRing()
         self._is_deciding = False
+        self._began_ms = boot_ms()
         self._dirty = asyncio.Event()
         self._fleet = Fleet(settings.jurisdictions, settings.places, self._dirty.set)
-        self._endpoints = EndpointDiscovery(self._dirty.set, self._follow_envoy)
+        self._endpoints = EndpointDiscovery(self._dirty.set, self._follow_envoy, awaits_envoy=settings.is_alone)
         self._fleet.require_published(self._endpoints.is_published)
         self._nodes = NodeWatcher(self._fleet)
         self._channel = channel(settings.control)
@@ -188,7 +192,10 @@ class Router:
         )
 
     def _ready(self) -> tuple[int, int] | None:
-        if not self._is_deciding:
+        # Without the ledger next to nothing can be admitted, and another router may have its allowances already. But a
+        # ledger that stays away must not keep this one from saying so to its callers.
+        awaits_ledger = not self._allowances.is_enrolled and boot_ms() - self._began_ms < _START_GRACE_MS
+        if not self._is_deciding or awaits_ledger:
             return None
         every = [replica for group in self._admission.view.replicas.values() for replica in group]
         return sum(1 for replica in every if not replica.unavailable), len(every)
@@ -229,6 +236,8 @@ class Router:
         while True:
             await asyncio.sleep(_SWEEP_S)
             self._settler.sweep()
+            if boot_ms() - self._began_ms >= _START_GRACE_MS:
+                self._endpoints.stop_waiting()
 
     def _snapshot_file(self, name: str) -> Path:
         return self._settings.folder / f"{name}.snapshot"
