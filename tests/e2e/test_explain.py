@@ -32,11 +32,12 @@ REQUESTS: dict[str, tuple[str, dict[str, object], Mapping[str, str]]] = {
 
 
 def plain(decision: router_pb2.Decision) -> str:
-    """A decision as text, without what names this one decision, and the shares of limits that only a hold is in."""
+    """A decision as text, without what names this one, the shares that only a hold is in, and what only is explained."""
     copied = router_pb2.Decision()
     copied.CopyFrom(decision)
     copied.id = ""
     copied.ClearField("decided_at")
+    copied.ClearField("candidates")
     for hold in copied.holds:
         hold.allowance = ""
         hold.ClearField("window_start")
@@ -61,7 +62,9 @@ async def test_what_is_explained_is_what_is_executed(operator: Operator, policy:
     explained = await operator.explain(executed.request)
     assert plain(explained) == plain(executed)
     assert explained.id != executed.id
-    assert executed.candidates or name == "no-model"
+    kept = [candidate.replica for candidate in explained.candidates if not candidate.dropped_by]
+    assert kept[:1] == [attempt.replica for attempt in executed.attempts][:1]
+    assert explained.candidates or name == "no-model"
     assert reply.status == (executed.refusal.http_status if executed.HasField("refusal") else 200)
 
 

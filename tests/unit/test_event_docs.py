@@ -21,7 +21,7 @@ def published() -> Iterator[tuple[str, str]]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
                 words = [_word(argument) for argument in node.args]
-                if name in ("publish", "announce", "_publish") and len(words) == 4:
+                if name in ("publish", "announce", "_publish", "Event") and len(words) == 4:
                     yield words[0], words[2]
                 elif name == "_publish" and len(words) == 2 and path.parent.name == "node":
                     yield "node", words[0]

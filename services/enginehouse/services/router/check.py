@@ -4,7 +4,7 @@ The names of headers and metadata are the agreement with deploy/envoy/.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from http import HTTPStatus
 from urllib.parse import parse_qs
@@ -139,6 +139,7 @@ class Checker:
     ) -> Request:
         if not request_id:
             raise InternalError("Envoy sent no request id")
+        hints = hints_of(combine_hints(inspection.hints, header_hints), self._jurisdictions)
         return Request(
             id=request_id,
             operation=inspection.operation,
@@ -153,7 +154,7 @@ class Checker:
             output_tokens_max=inspection.output_tokens_max,
             choices=inspection.choices,
             input_count=inspection.input_count,
-            hints=hints_of(combine_hints(inspection.hints, header_hints), self._jurisdictions),
+            hints=replace(hints, session=_session_key(hints.session)),
         )
 
     def _admitted(
@@ -197,7 +198,7 @@ class Checker:
 
 
 def hints_of(message: common_pb2.Hints, jurisdictions: Jurisdictions) -> Hints:
-    """The hints of a message, spelled as the core wants them, and the session by its hash: it is the caller's text.
+    """The hints of a message, spelled as the core wants them.
 
     Raises:
         RequestError: a residency hint names no jurisdiction (UNKNOWN_HINT).
@@ -211,8 +212,13 @@ def hints_of(message: common_pb2.Hints, jurisdictions: Jurisdictions) -> Hints:
         chip=message.chip,
         quality=message.quality,
         price_nanousd_max=message.price_nanousd_max or None,
-        session=blake2b(message.session.encode(), digest_size=16).hexdigest() if message.session else "",
+        session=message.session,
     )
+
+
+def _session_key(session: str) -> str:
+    """A session by its hash: its name is the caller's text, and belongs in no decision."""
+    return blake2b(session.encode(), digest_size=16).hexdigest() if session else ""
 
 
 def refusal_error(refused: Refused | None) -> EnginehouseError:
