@@ -14,7 +14,7 @@ from enginehouse.services.server import channel
 from enginehouse.v1 import common_pb2, inference_pb2, inference_pb2_grpc, router_pb2
 
 _log = structlog.get_logger(__name__)
-TIMEOUT_S = 0.25
+TIMEOUT_S = 0.4
 COUNTS_MAX = 32
 """Questions that may be open at once; what comes on top is not counted."""
 TICKET_METADATA = "x-enginehouse-internal-ticket"
