@@ -32,7 +32,7 @@ REQUESTS: dict[str, tuple[str, dict[str, object], Mapping[str, str]]] = {
 
 
 def plain(decision: router_pb2.Decision) -> str:
-    """A decision as text, without what names this one, the shares that only a hold is in, and what only is explained."""
+    """A decision as text, without what names this one, what only a hold has, and what only an explanation has."""
     copied = router_pb2.Decision()
     copied.CopyFrom(decision)
     copied.id = ""
