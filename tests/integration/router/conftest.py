@@ -9,7 +9,7 @@ from tests.support.operator import Operator, operate
 
 SETTINGS = """
 place: eu/de
-door: {port: 0, longest_request_s: 60, drain_grace_s: 1}
+door: {port: 0, longest_request_s: 60, check_timeout_ms: 10000, drain_grace_s: 1}  # a busy machine has time for a check
 nats: {port: 0}
 nodes:
   - {name: eu-de, place: eu/de, drain_grace_s: 1}
