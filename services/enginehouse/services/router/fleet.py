@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from enginehouse.router import IDLE, Capabilities, Chip, Jurisdictions, Load, Place, Price, Replica, View, by_deployment
 from enginehouse.router.record import chip_from_message
+from enginehouse.router.snapshot import capabilities_from_message
 from enginehouse.services.replica_ids import replica_id_of
 from enginehouse.services.router.desired import Desired
 from enginehouse.services.router.resources import price_from_message
@@ -335,18 +336,7 @@ def _words(registration: node_pb2.Registration) -> bytes:
 # Many replicas are alike in these: one object for all of them takes less memory and compares sooner.
 @lru_cache(_INTERNED_MAX)
 def _capabilities(serialized: bytes) -> Capabilities:
-    can = node_pb2.Capabilities.FromString(serialized)
-    return Capabilities(
-        operations=frozenset(can.operations),
-        features=frozenset(can.features),
-        direct_dialects=frozenset(can.direct_dialects),
-        context_tokens_max=can.context_tokens_max,
-        output_tokens_max=can.output_tokens_max,
-        template_tokens=can.template_tokens,
-        message_tokens=can.message_tokens,
-        image_tokens_max=can.image_tokens_max,
-        stream_usage_members=can.stream_usage_members,
-    )
+    return capabilities_from_message(node_pb2.Capabilities.FromString(serialized))
 
 
 @lru_cache(_INTERNED_MAX)
