@@ -1,6 +1,7 @@
 """The `enginehouse` command in front of a mesh that runs, and around the life of one."""
 
 import asyncio
+import contextlib
 import json
 import signal
 from collections.abc import Callable
@@ -175,8 +176,8 @@ async def test_second_ctrl_c_forces(new_mesh: Callable[[str], UserMesh]) -> None
         assert not asked.done()
         mesh.up.send_signal(signal.SIGINT)
         await until(lambda: mesh.up.poll() is not None, "it has ended")
-        with pytest.raises(aiohttp.ClientError):
-            await asked
+        with contextlib.suppress(aiohttp.ClientError):  # unless Envoy was there to say so, and the gateway gone
+            assert (await asked).status == 503
     mesh.assert_gone()
 
 

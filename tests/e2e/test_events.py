@@ -1,9 +1,11 @@
 """Every event that a mesh publishes in its life is the one that docs/events.md describes."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import grpc.aio
 import nats
 from google.protobuf import json_format
 from nats.aio.msg import Msg
@@ -19,7 +21,7 @@ DOCS = read_event_docs()
 SUBJECT = re.compile(r"enginehouse\.(?P<place>[a-z-]+)\.(?P<kind>[a-z]+)\.(?P<id>[A-Za-z0-9_-]+)\.(?P<what>[a-z_]+)")
 PRICE_NANOUSD = 1_000_000
 # What takes longer than this test, or something going wrong for good.
-RARE = {"replica.degraded", "replica.failed", "limit.overrun", "limit.written_off"}
+RARE = {"replica.degraded", "replica.failed", "limit.overrun", "limit.written_off", "resource.quarantined"}
 AFTER_THE_END = {"node.draining", "node.left", "replica.draining", "replica.stopped"}
 
 
@@ -74,6 +76,11 @@ async def live(operator: Operator) -> None:
     await admin.UpdateLimit(admin_pb2.UpdateLimitRequest(limit=admin_pb2.Limit(name=limit, cap=1)))
     await admin.DeleteLimit(admin_pb2.DeleteLimitRequest(name=limit))
     await events.until("resource.deleted")
+    for rule in (admin_pb2.PolicyRule(name="any"), admin_pb2.PolicyRule(name="wrong", models=["no-such-model"])):
+        rules = admin_pb2.PolicySet(name="policies/default", rules=[rule])
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await admin.UpdatePolicySet(admin_pb2.UpdatePolicySetRequest(policy_set=rules))
+    await events.until("policy.refused")
     operator.mesh.kill_engine((await operator.replicas())["echo-eu-de-0"].address)
     await events.until("replica.ready")
 
