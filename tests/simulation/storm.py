@@ -105,7 +105,8 @@ async def _kill_control(world: World) -> None:
 
 async def _starve(world: World) -> None:
     """Control is away until terms end, and requests come just then."""
-    if world.control.process.is_dead:
+    was_dead = world.control.process.is_dead
+    if was_dead:
         return
     world.control.kill()
     world.say(CONTROL, "is killed")
