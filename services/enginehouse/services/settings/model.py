@@ -145,8 +145,16 @@ class Placement(Section):
     in_flight_max: int = Field(default=64, ge=1, le=100_000)
 
 
+class Container(Section):
+    """The engine runs in a container of this image."""
+
+    image: str = Field(min_length=1)
+    runtime: Literal["", "docker", "podman"] = ""
+    arguments: list[str] = []
+
+
 class Engine(Section):
-    """How the engine is started. Which of these an engine knows, its page in docs/engines.md says."""
+    """How the engine is started. What an engine does not know it refuses, by name."""
 
     kind: str
     model: str = ""
@@ -157,6 +165,16 @@ class Engine(Section):
     arguments: list[str] = []
     environment: dict[str, str] = {}
     url: str = ""
+    program: str = ""
+    served_names: list[str] = []
+    tensor_parallel: int = Field(default=1, ge=1, le=1024)
+    pipeline_parallel: int = Field(default=1, ge=1, le=1024)
+    memory_fraction: float | None = Field(default=None, gt=0, le=1)
+    quantization: str = ""
+    lora_adapters: dict[str, str] = {}
+    container: Container | None = None
+    model_revision: str = ""
+    model_sha256: str = ""
 
     @model_validator(mode="after")
     def _output_leaves_room_for_a_prompt(self) -> Self:
