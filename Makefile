@@ -76,8 +76,19 @@ suite: $(VENV)/.installed-dev ## The tests, with coverage printed at the end
 	$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report | tail -n 1 | sed 's/^/coverage: /'
 
+SEED ?= 0
+STEPS ?= 16
+
+.PHONY: simulate
+simulate: $(VENV)/.installed-dev ## Replay one seed of the simulation: SEED=7 STEPS=16
+	$(BIN)/python -m tests.simulation --seed $(SEED) --steps $(STEPS)
+
 .PHONY: test
 test: proto-lint lint types suite ## Everything CI checks
+
+.PHONY: bench
+bench: $(VENV)/.installed ## What a decision costs, and what a router's view weighs
+	$(BIN)/python tests/bench/bench_decide.py
 
 .PHONY: clean
 clean: ## Remove what was built and installed

@@ -21,6 +21,7 @@ _ANTHROPIC_TYPES = {
     451: "permission_error",
     503: "overloaded_error",
 }
+_ANTHROPIC_TYPES_BY_CODE = {"router_unavailable": "api_error"}
 _OPENAI_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -45,13 +46,13 @@ def assert_openai_error(reply: Reply, status: int, code: str) -> str:
     return _message(error["message"])
 
 
-def assert_anthropic_error(reply: Reply, status: int) -> str:
-    """It is an error as Anthropic writes it; returns its message."""
+def assert_anthropic_error(reply: Reply, status: int, code: str = "") -> str:
+    """It is an error as Anthropic writes it, who has no codes; returns its message."""
     assert reply.status == status, reply
     assert reply.headers["content-type"].startswith("application/json")
     assert reply.json["type"] == "error"
     error = reply.json["error"]
-    assert error["type"] == _ANTHROPIC_TYPES[status], error
+    assert error["type"] == _ANTHROPIC_TYPES_BY_CODE.get(code, _ANTHROPIC_TYPES[status]), error
     assert reply.json["request_id"] == reply.request_id
     return _message(error["message"])
 
@@ -59,7 +60,7 @@ def assert_anthropic_error(reply: Reply, status: int) -> str:
 def assert_error(path: str, reply: Reply, status: int, code: str) -> str:
     """It is an error in the dialect of the path; returns its message."""
     if path.startswith("/v1/messages"):
-        return assert_anthropic_error(reply, status)
+        return assert_anthropic_error(reply, status, code)
     return assert_openai_error(reply, status, code)
 
 

@@ -104,7 +104,7 @@ async def test_hundred_at_once_against_a_budget_for_37(operator: Operator, calle
         async with sampled(operator, limit) as samples:
             asked = [asyncio.ensure_future(request) for request in a_hundred(caller)]
             decided = await events.decisions_of(caller.tenant, REQUESTS)
-            assert await engine.waiting_at_gate(HOLDS) == HOLDS
+            await engine.until_waiting_at_gate(HOLDS)
             held = await operator.status(limit)
             admitted = [one for one in decided if not one.HasField("refusal")]
             assert (len(decided), len(admitted)) == (REQUESTS, HOLDS)
@@ -201,7 +201,7 @@ async def test_requests_in_flight_are_counted_while_they_last(operator: Operator
     await engine.close_gate()
     try:
         held = [asyncio.ensure_future(caller.chat("gated")) for _ in range(2)]
-        assert await engine.waiting_at_gate(2) == 2
+        await engine.until_waiting_at_gate(2)
         reply = await caller.chat("gated")
         assert_openai_error(reply, 429, "rate_limited")
         assert "retry-after" not in reply.headers

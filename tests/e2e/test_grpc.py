@@ -100,7 +100,7 @@ async def test_unary_call_that_is_cancelled_ends_the_engine_work(operator: Opera
     try:
         request = inference_pb2.EmbedRequest(model="gated", input=["one"])
         call = asyncio.ensure_future(caller.grpc.Embed(request, metadata=caller.metadata))
-        assert await engine.waiting_at_gate(1) == 1
+        await engine.until_waiting_at_gate(1)
         call.cancel()
         await asyncio.wait({call})
 

@@ -1,7 +1,13 @@
 """The rules of the ledger and of a router's book, driven at random: what must hold after every step."""
 
 from dataclasses import replace
+from datetime import datetime
+from functools import cache
+from itertools import islice, pairwise
+from operator import add
+from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -10,12 +16,14 @@ from enginehouse.contract import InternalError
 from enginehouse.router.limits import (
     EVER,
     TOKENS,
+    UNCAPPED,
     USD,
     Account,
     Book,
     Demand,
     Limit,
     Share,
+    cap_in,
     charge,
     close,
     give_back,
@@ -26,6 +34,7 @@ from enginehouse.router.limits import (
     share_id,
     thresholds_passed,
     window_at,
+    windows_after,
     write_off,
 )
 from enginehouse.v1 import ledger_pb2
@@ -232,7 +241,21 @@ def test_each_threshold_is_passed_once_and_only_when_it_is_reached(cap: int, cha
     assert passed == [percent for percent in (50, 80, 100) if account.spent * 100 >= percent * cap]
 
 
-ZONES = ("UTC", "Europe/Berlin", "America/New_York", "America/Havana", "Asia/Kolkata", "Pacific/Apia", "Asia/Beirut")
+ZONES = (
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "America/Havana",  # clocks change at midnight
+    "America/St_Johns",  # half an hour off, and until 2011 clocks changed at a minute past midnight
+    "Asia/Kolkata",
+    "Asia/Kathmandu",  # three quarters of an hour off
+    "Australia/Lord_Howe",  # clocks change by half an hour
+    "Antarctica/Troll",  # by two hours
+    "Africa/Casablanca",  # four times in some years
+    "Pacific/Apia",  # left out a day in 2011
+    "Asia/Beirut",
+    "America/Scoresbysund",  # clocks went over midnight in 2024
+)
 KINDS = (
     ledger_pb2.LIMIT_WINDOW_NONE,
     ledger_pb2.LIMIT_WINDOW_MINUTE,
@@ -240,14 +263,47 @@ KINDS = (
     ledger_pb2.LIMIT_WINDOW_DAY,
     ledger_pb2.LIMIT_WINDOW_MONTH,
 )
+FIRST_MS, LAST_MS = 1_100_000_000_000, 2_000_000_000_000
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 
 
-@given(
-    now_ms=st.integers(1_300_000_000_000, 2_200_000_000_000), zone=st.sampled_from(ZONES), kind=st.sampled_from(KINDS)
-)
+def local(moment_ms: int, zone: str) -> datetime:
+    return datetime.fromtimestamp(moment_ms / 1000, ZoneInfo(zone))
+
+
+@cache
+def changes(zone: str) -> tuple[int, ...]:
+    """The moments at which the zone's clocks change."""
+    found = []
+    for start_ms in range(FIRST_MS, LAST_MS, 7 * DAY_MS):
+        low, high = start_ms, start_ms + 7 * DAY_MS
+        if local(low, zone).utcoffset() == local(high, zone).utcoffset():
+            continue
+        before = local(low, zone).utcoffset()
+        while high - low > 1000:
+            middle = (low + high) // 2000 * 1000
+            low, high = (middle, high) if local(middle, zone).utcoffset() == before else (low, middle)
+        found.append(high)
+    return tuple(found)
+
+
+@st.composite
+def moments(draw: st.DrawFn) -> tuple[str, int]:
+    """A zone and a moment, often one close to a change of its clocks."""
+    zone = draw(st.sampled_from(ZONES))
+    anywhere = st.integers(FIRST_MS, LAST_MS)
+    if not changes(zone):
+        return zone, draw(anywhere)
+    close = st.builds(add, st.sampled_from(changes(zone)), st.integers(-DAY_MS, DAY_MS))
+    return zone, draw(st.one_of(close, anywhere))
+
+
+@given(moment=moments(), kind=st.sampled_from(KINDS))
+@settings(max_examples=500, deadline=None)
 def test_windows_contain_their_moment_and_follow_each_other(
-    now_ms: int, zone: str, kind: ledger_pb2.LimitWindow.ValueType
+    moment: tuple[str, int], kind: ledger_pb2.LimitWindow.ValueType
 ) -> None:
+    zone, now_ms = moment
     limit = Limit("l", "o", USD, kind, 1, zone)
     window = window_at(limit, now_ms)
     assert window.contains(now_ms)
@@ -255,3 +311,89 @@ def test_windows_contain_their_moment_and_follow_each_other(
     if window.end_ms is not None:
         assert window_at(limit, window.end_ms - 1) == window
         assert window_at(limit, window.end_ms).start_ms == window.end_ms
+        assert window_at(limit, window.start_ms - 1).end_ms == window.start_ms
+
+
+@given(moment=moments())
+@settings(max_examples=300, deadline=None)
+def test_days_and_months_begin_with_the_first_moment_of_their_local_date(moment: tuple[str, int]) -> None:
+    zone, now_ms = moment
+    day = window_at(Limit("l", "o", USD, ledger_pb2.LIMIT_WINDOW_DAY, 1, zone), now_ms)
+    month = window_at(Limit("l", "o", USD, ledger_pb2.LIMIT_WINDOW_MONTH, 1, zone), now_ms)
+    assert day.end_ms is not None
+    assert month.end_ms is not None
+    today = local(day.start_ms, zone).date()
+    # a date that has begun goes on when clocks go back over its midnight, so no later date has come before it
+    for earlier_ms in range(day.start_ms - 1, day.start_ms - 6 * HOUR_MS, -15 * MINUTE_MS):
+        assert local(earlier_ms, zone).date() < today
+    for later_ms in range(day.start_ms, day.end_ms, 15 * MINUTE_MS):
+        assert local(later_ms, zone).date() <= today
+    assert local(day.end_ms, zone).date() > today
+    assert month.start_ms <= day.start_ms < day.end_ms <= month.end_ms
+    assert local(month.start_ms - 1, zone).month != local(month.start_ms, zone).month
+    assert 20 * HOUR_MS <= day.end_ms - day.start_ms <= 28 * HOUR_MS
+
+
+@given(moment=moments(), kind=st.sampled_from((ledger_pb2.LIMIT_WINDOW_MINUTE, ledger_pb2.LIMIT_WINDOW_HOUR)))
+@settings(max_examples=300, deadline=None)
+def test_minutes_and_hours_begin_on_the_local_clock_and_are_never_longer(
+    moment: tuple[str, int], kind: ledger_pb2.LimitWindow.ValueType
+) -> None:
+    zone, now_ms = moment
+    window = window_at(Limit("l", "o", USD, kind, 1, zone), now_ms)
+    length_ms = MINUTE_MS if kind == ledger_pb2.LIMIT_WINDOW_MINUTE else HOUR_MS
+    assert window.end_ms is not None
+    assert window.end_ms - window.start_ms <= length_ms
+    is_cut = any(change in (window.start_ms, window.end_ms) for change in changes(zone))
+    assert is_cut or window.end_ms - window.start_ms == length_ms
+    start = local(window.start_ms, zone)
+    assert is_cut or (start.second, start.minute if length_ms == HOUR_MS else 0) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "hours"),
+    [
+        ("Europe/Berlin", "2026-03-29T10:00:00+02:00", 23),
+        ("Europe/Berlin", "2026-10-25T10:00:00+01:00", 25),
+        ("Australia/Lord_Howe", "2026-10-04T10:00:00+11:00", 23.5),
+        ("Australia/Lord_Howe", "2026-04-05T10:00:00+10:30", 24.5),
+        ("Asia/Kathmandu", "2026-10-25T10:00:00+05:45", 24),
+        ("America/Havana", "2026-03-08T10:00:00-04:00", 23),
+        ("Antarctica/Troll", "2026-03-29T10:00:00+02:00", 22),
+    ],
+)
+def test_a_day_in_which_clocks_change_is_shorter_or_longer(zone: str, now: str, hours: float) -> None:
+    limit = Limit("l", "o", USD, ledger_pb2.LIMIT_WINDOW_DAY, 1, zone)
+    window = window_at(limit, int(datetime.fromisoformat(now).timestamp() * 1000))
+    assert window.end_ms is not None
+    assert window.end_ms - window.start_ms == hours * HOUR_MS
+
+
+@given(
+    moment=moments(),
+    kind=st.sampled_from(KINDS),
+    start=st.none() | st.integers(-40 * DAY_MS, 40 * DAY_MS),
+    end=st.none() | st.integers(1, 80 * DAY_MS),
+    probe=st.integers(-100 * DAY_MS, 100 * DAY_MS),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_period_cuts_windows_and_nothing_is_capped_outside_it(
+    moment: tuple[str, int],
+    kind: ledger_pb2.LimitWindow.ValueType,
+    start: int | None,
+    end: int | None,
+    probe: int,
+) -> None:
+    zone, now_ms = moment
+    start_ms = None if start is None else now_ms + start
+    end_ms = None if end is None else (start_ms or now_ms) + end
+    limit = Limit("l", "o", USD, kind, 7, zone, start_ms, end_ms)
+    at_ms = now_ms + probe
+    window = window_at(limit, at_ms)
+    assert window.contains(at_ms)
+    is_inside = (start_ms is None or at_ms >= start_ms) and (end_ms is None or at_ms < end_ms)
+    assert cap_in(limit, window) == (7 if is_inside else UNCAPPED)
+    if window.end_ms is not None:
+        assert window_at(limit, window.end_ms).start_ms == window.end_ms
+    later = list(islice(windows_after(limit, window, at_ms + 3 * HOUR_MS), 200))
+    assert all(one.end_ms == two.start_ms for one, two in pairwise([window, *later]))

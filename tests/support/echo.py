@@ -51,11 +51,12 @@ class EchoControls:
         """Lets them pass."""
         await self._post("/gate/open")
 
-    async def waiting_at_gate(self, wanted: int) -> int:
-        """How many wait, as soon as `wanted` do (or after the engine's own 30 s)."""
+    async def until_waiting_at_gate(self, wanted: int) -> None:
+        """Waits until that many wait there. The node's liveness probe may be one more."""
         async with self._session.get(f"{self._url}/gate", params={"waiting": str(wanted)}) as answer:
             answer.raise_for_status()
-            return int((await answer.json())["waiting"])
+            waiting = int((await answer.json())["waiting"])
+        assert wanted <= waiting <= wanted + 1, f"{waiting} wait at the gate of {self.address}, not {wanted}"
 
     async def plan_fault(self, kind: FaultKind, *, after_tokens: int = 0, requests: int = 1) -> None:
         """The next `requests` go wrong, and what was planned before does not.

@@ -125,15 +125,16 @@ class UserMesh:
         (engine,) = [process for process in self.processes() if port in process.cmdline()]
         engine.kill()
 
+    def process_ids(self) -> dict[str, int]:
+        """The process ids of the members that run, by name; Envoy's, which the gateway runs, is "envoy"."""
+        envoys = [process.pid for process in self.processes() if "--disable-hot-restart" in _command(process)]
+        return {**self.state.processes(), **({"envoy": envoys[0]} if envoys else {})}
+
     def process_id(self, member: str) -> int:
         """The process id of a member, for example "node-eu-de"."""
-        pid = self.state.processes().get(member)
-        assert pid is not None, f"{member} does not run; these do: {self.state.processes()}"
+        pid = self.process_ids().get(member)
+        assert pid is not None, f"{member} does not run; these do: {self.process_ids()}"
         return pid
-
-    def wait_until_replaced(self, member: str, pid: int) -> None:
-        """Waits until `member` runs as another process than `pid`."""
-        wait_until(lambda: self.state.processes().get(member, pid) != pid, f"{member} was started again")
 
     def wait_until_ready(self, *, deadline_s: float = START_DEADLINE_S) -> None:
         """Waits until the door says that every replica is ready."""
@@ -191,6 +192,31 @@ def run_command(mesh: UserMesh, *arguments: str, timeout_s: float = 30.0) -> "su
     return subprocess.run(
         [*COMMAND, *arguments], capture_output=True, text=True, timeout=timeout_s, env=dict(mesh.environment)
     )
+
+
+def run_alone(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Runs `enginehouse` with these arguments in `folder` to its end, as somebody without a mesh would."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ENGINEHOUSE_")}
+    whole = {**inherited, **(environment or {})}
+    return subprocess.run([*COMMAND, *arguments], cwd=folder, env=whole, capture_output=True, text=True, timeout=60)
+
+
+def assert_says(done: "subprocess.CompletedProcess[str]", *words: str) -> None:
+    """A command failed with one plain message that has these words, and without a traceback."""
+    assert done.returncode == 1, done
+    assert done.stderr.startswith("error: "), done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    for word in words:
+        assert word in done.stderr, (word, done.stderr)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has just ended
+        return []
 
 
 def _end_of(log: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
+import grpc.aio
 
 from enginehouse.services.server import channel
 from enginehouse.v1 import (
@@ -23,7 +24,7 @@ from tests.support.caller import KEY, PROJECT, Caller, chat_body, open_caller
 from tests.support.echo import EchoControls
 from tests.support.happenings import Decisions, Events, following, subscribed
 from tests.support.mesh import UserMesh
-from tests.support.waiting import until_async
+from tests.support.waiting import DEADLINE_S, until_async
 
 ORGANIZATION = "organizations/default"
 _OK = 200
@@ -118,14 +119,26 @@ class Operator:
         """A limit's spending now."""
         return (await self.admin.GetLimit(admin_pb2.GetLimitRequest(name=limit))).status
 
-    async def until_spent(self, limit: str, amount: int) -> None:
+    async def until_control_answers(self) -> None:
+        """Waits until control does, after it was killed."""
+
+        async def answers() -> bool:
+            try:
+                await self.admin.ListTenants(admin_pb2.ListTenantsRequest(parent=ORGANIZATION))
+            except grpc.aio.AioRpcError:
+                return False
+            return True
+
+        await until_async(answers, "control answers")
+
+    async def until_spent(self, limit: str, amount: int, deadline_s: float = DEADLINE_S) -> None:
         """Waits until exactly `amount` is spent of a limit."""
 
         async def is_spent() -> bool:
             return (await self.status(limit)).spent == amount
 
         try:
-            await until_async(is_spent, f"{amount} spent of {limit}")
+            await until_async(is_spent, f"{amount} spent of {limit}", deadline_s)
         except AssertionError as error:
             raise AssertionError(f"{error}; it is now: {await self.status(limit)}") from None
 

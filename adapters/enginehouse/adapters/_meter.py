@@ -9,6 +9,7 @@ from enginehouse.v1 import common_pb2
 _HTML_SPECIAL = "<>&'"
 _HTML_ESCAPE_GROWTH = 5  # "<" becomes "\u003c"
 _INDENT = 4
+BEGINNING_BYTES_MAX = 8192
 
 
 @dataclass(slots=True)
@@ -20,11 +21,13 @@ class PromptMeter:
             template adds of its own is the deployment's to know.
         image_count: images, which cost tokens but no text.
         features: what the engine must be able to do.
+        beginning: the first text that the model reads, up to 8 KiB. It must go nowhere.
     """
 
     text_bytes: int = 0
     image_count: int = 0
     features: set[common_pb2.Feature.ValueType] = field(default_factory=set)
+    beginning: bytearray = field(default_factory=bytearray, repr=False)
 
     def text(self, text: str, times: int = 1) -> None:
         """Text that the template writes as it is, and one byte for what joins it to its neighbor.
@@ -34,6 +37,9 @@ class PromptMeter:
             times: how often the model reads it.
         """
         self.text_bytes += (utf8_length(text) + 1) * times
+        space = BEGINNING_BYTES_MAX - len(self.beginning)
+        if space > 0:
+            self.beginning += text[:space].encode()[:space]
 
     def rendered(self, value: object) -> None:
         """A JSON value that the template writes with a serializer of its own."""

@@ -12,6 +12,8 @@ from enginehouse.v1 import common_pb2
 
 GRPC_PREFIX = "/enginehouse.v1."
 _GRPC_TYPE = "application/grpc"
+EXPLAIN_PATH = "/v1/enginehouse/explain"
+"""Takes the body of any other request and answers with what would be decided."""
 _ANTHROPIC_PREFIX = "/v1/messages"
 
 Inspect = Callable[[bytes, Mapping[str, str]], Inspection]
@@ -63,6 +65,7 @@ def _endpoints() -> Mapping[str, Endpoint]:
         for name, what in calls
     ]
     endpoints.append(Endpoint("GET", "/v1/models", openai_door, common_pb2.OPERATION_UNSPECIFIED))
+    endpoints.append(Endpoint("POST", EXPLAIN_PATH, openai_door, common_pb2.OPERATION_UNSPECIFIED))
     return {endpoint.path: endpoint for endpoint in endpoints}
 
 

@@ -18,8 +18,9 @@ class Inspection:
         prompt_text_bytes: an upper bound on the UTF-8 bytes of the request's text that reach the model.
         output_tokens_max: the largest limit that the request sets on one choice. None: it sets none.
         choices: how many answers are generated, over all prompts of the request.
-        input_count: texts to embed or documents to rank.
+        input_count: texts to embed, prompts to complete, or documents to rank.
         layout: where the body's members are. None: the body cannot be rewritten by splices.
+        prompt_beginning: the first text that the model reads, up to 8 KiB, to be hashed at once and never kept.
     """
 
     dialect: common_pb2.Dialect.ValueType
@@ -36,6 +37,7 @@ class Inspection:
     input_count: int = 1
     hints: common_pb2.Hints = field(default_factory=common_pb2.Hints)
     layout: BodyLayout | None = None
+    prompt_beginning: bytes = field(default=b"", repr=False)
 
     def routing_request(self, request_id: str, principal: router_pb2.Principal) -> router_pb2.RoutingRequest:
         """The same as a message, for `principal`."""
@@ -54,5 +56,4 @@ class Inspection:
             input_count=self.input_count,
             hints=self.hints,
             principal=principal,
-            rewritable=self.layout is not None,
         )

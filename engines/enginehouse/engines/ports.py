@@ -63,6 +63,18 @@ class ReservedPort:
         return self._mark.fileno() < 0
 
     @property
+    def is_free(self) -> bool:
+        """Whether an engine could listen there now: a stranger knows nothing of our reservation."""
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+            try:
+                probe.bind((self.host, self.number))
+                probe.listen()
+            except OSError:
+                return False
+        return True
+
+    @property
     def address(self) -> str:
         """host:port."""
         return f"{self.host}:{self.number}"

@@ -1,143 +1,151 @@
 """The decision: rules, then measures, then one order. A pure function; explaining and executing call the same one."""
 
-from collections.abc import Mapping, Sequence
-from itertools import starmap
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from enginehouse.router.bounds import Bounds, bounds
 from enginehouse.router.decision import Decision, Refused, Verdict
-from enginehouse.router.filters import FILTERS
-from enginehouse.router.pick import order_key
-from enginehouse.router.policy import Policy, narrow
-from enginehouse.router.question import Headroom, Option, Question
-from enginehouse.router.refuse import by_rule, forbidden_here, nowhere_placed, refuse, unknown_model
-from enginehouse.router.replica import Replica
+from enginehouse.router.dropped import Dropped, by_rule
+from enginehouse.router.moment import Moment
+from enginehouse.router.pick import sticky_hash
+from enginehouse.router.policy import Policy
+from enginehouse.router.refuse import forbidden_here, nowhere_placed, refuse, unknown_model
 from enginehouse.router.request import Request
-from enginehouse.router.scorers import SCORERS
+from enginehouse.router.sift import Preferred, Sifted, lane_of
 from enginehouse.router.view import View
+from enginehouse.router.weigh import Candidate, Scales, Weighed, cheapest_nanousd, leaders, scores, weigh
 from enginehouse.v1.common_pb2 import Lane
 
 ATTEMPTS_MAX = 4
 _NOTHING = Bounds(0, 0, 0)
 
 
-def decide(request: Request, view: View, policy: Policy, headroom: Headroom, in_flight: Mapping[str, int]) -> Decision:
+def decide(request: Request, view: View, policy: Policy, moment: Moment) -> Decision:
     """Decides where `request` may go, in which order, and what has to be held for it.
 
     Args:
         request: what is asked.
-        view: the fleet and its limits, at one moment.
-        policy: the tenant's, before the request's hints narrow it.
-        headroom: what can still be held of a limit.
-        in_flight: requests on each replica, by replica id.
+        view: the fleet and its limits.
+        policy: what holds for the request, before its hints narrow it.
+        moment: what can still be held, and what the replicas are doing.
 
     Returns:
-        Attempts, holds and a verdict for every candidate; or a refusal with the rule that decided it.
+        Attempts and holds; or a refusal with the rule that decided it.
     """
-    question = Question(request, narrow(policy, request.hints), in_flight, headroom)
-    forbidden = forbidden_here(view.here, question.policy.residency)
-    if forbidden:
-        return _refused(forbidden, question)
-    options = [_option(request, view, replica) for replica in view.candidates(request.model)]
-    if not options:
-        return _refused(nowhere_placed(request) if request.model in view.models else unknown_model(request), question)
-    dropped, kept = _filtered(options, question)
-    if not kept:
-        return _refused(refuse(options, dropped, question), question, dropped)
-    ranked = _ranked(kept, question)
-    chosen = _compatible(ranked)
-    return Decision(
-        lane=ranked[0][1].lane,
-        attempts=tuple(option.replica for option in chosen),
-        holds={limit.id: max(option.bounds.amount(limit.unit) for option in chosen) for limit in chosen[0].limits},
-        bounds=_largest(chosen),
-        verdicts=tuple(verdict for _, verdict in ranked) + tuple(dropped),
-        residency=question.policy.residency,
-        excluded=by_rule(dropped),
-    )
+    return _considered(request, view, policy, moment, ATTEMPTS_MAX).decision
 
 
-def lane_of(request: Request, policy: Policy, replica: Replica) -> Lane.ValueType:
-    """The lane that `request` takes to `replica`: the direct one if the engine speaks the client's dialect.
-
-    Policy may force the adapter lane, and so may the deployment. Nobody can force bytes on an engine that does not
-    speak them.
-    """
-    forced = policy.lane or replica.forced_lane
-    if forced != Lane.LANE_ADAPTER and request.dialect in replica.capabilities.direct_dialects:
-        return Lane.LANE_DIRECT
-    return Lane.LANE_ADAPTER
-
-
-def _option(request: Request, view: View, replica: Replica) -> Option:
-    limits = view.limits_over(request.principal, replica.model, replica.deployment)
-    return Option(replica, bounds(request, replica), limits)
-
-
-def _filtered(options: Sequence[Option], question: Question) -> tuple[list[Verdict], list[Option]]:
-    dropped: list[Verdict] = []
-    kept: list[Option] = []
-    for option in options:
-        for rule in FILTERS:
-            reason = rule.drop(option, question)
-            if reason is not None:
-                lane = lane_of(question.request, question.policy, option.replica)
-                dropped.append(Verdict(option.replica, option.bounds, lane, rule.name, reason))
-                break
-        else:
-            kept.append(option)
-    return dropped, kept
+def verdicts(request: Request, view: View, policy: Policy, moment: Moment) -> tuple[Verdict, ...]:
+    """What became of every candidate, best first and the dropped ones last: the same decision, told in full."""
+    considered = _considered(request, view, policy, moment, sys.maxsize)
+    sifted, scales = considered.sifted, considered.scales
+    if scales is None:
+        return ()
+    sticky = sticky_hash(request)
+    cheapest = cheapest_nanousd(scales.weighed)
+    preferred = {replica.id: part for one in scales.weighed for part in one.group.parts for replica in part.replicas}
+    kept = [
+        _kept(request, candidate, preferred[candidate[2].id], cheapest, moment, sticky)
+        for candidate in leaders(scales.candidates, len(scales.candidates), sticky)
+    ]
+    dropped = [
+        Verdict(
+            replica,
+            bounds(request, replica),
+            lane_of(request.dialect, sifted.policy, replica),
+            one.rule,
+            one.reason,
+        )
+        for one in _dropped(sifted, scales)
+        for replica in one.replicas
+    ]
+    return (*kept, *dropped)
 
 
-def _ranked(options: Sequence[Option], question: Question) -> list[tuple[Option, Verdict]]:
-    weights = [scorer.weight(question.policy.weights) for scorer in SCORERS]
-    columns = [scorer.score(options, question) for scorer in SCORERS]
-
-    def judged(option: Option, *scores: float) -> tuple[Option, Verdict]:
-        score = sum(weight * value for weight, value in zip(weights, scores, strict=True))
-        lane = lane_of(question.request, question.policy, option.replica)
-        return option, Verdict(option.replica, option.bounds, lane, scores=scores, score=score)
-
-    pairs = list(starmap(judged, zip(options, *columns, strict=True)))
-    return sorted(pairs, key=lambda pair: order_key(question.request, pair[0].replica, pair[1].score))
+@dataclass(frozen=True, slots=True)
+class _Considered:
+    decision: Decision
+    sifted: Sifted
+    scales: Scales | None = None
 
 
-def _compatible(ranked: Sequence[tuple[Option, Verdict]]) -> list[Option]:
+def _considered(request: Request, view: View, policy: Policy, moment: Moment, count: int) -> _Considered:
+    sifted = view.sift(request, policy)
+    if sifted.forbidden is not None:
+        return _Considered(_refused(forbidden_here(*sifted.forbidden), sifted), sifted)
+    if not sifted.groups and not sifted.dropped:
+        missing = nowhere_placed(request) if request.model in view.models else unknown_model(request)
+        return _Considered(_refused(missing, sifted), sifted)
+    sticky = sticky_hash(request)
+    scales = weigh(request, policy, sifted, view, moment, sticky, count)
+    if not scales.candidates:
+        refused = refuse(request, _dropped(sifted, scales), scales.misfits, moment)
+        return _Considered(_refused(refused, sifted), sifted, scales)
+    return _Considered(_chosen(sifted, scales, sticky), sifted, scales)
+
+
+def _chosen(sifted: Sifted, scales: Scales, sticky: int) -> Decision:
     """The best, and those that can take its place inside Envoy.
 
-    They share its lane, its limits (so that one hold covers each) and the rewriting of the body, which happens once.
+    They share its lane, its limits (so that one hold covers each), the bound on the output, and the rewriting of the
+    body, which happens once.
     """
-    best, verdict = ranked[0]
-    return [
-        option
-        for option, other in ranked
-        if other.lane == verdict.lane and option.limits == best.limits and _rewriting(option) == _rewriting(best)
-    ][:ATTEMPTS_MAX]
-
-
-def _rewriting(option: Option) -> tuple[str, str, int]:
-    replica = option.replica
-    return (
-        replica.served_model,
-        replica.capabilities.stream_usage_members,
-        option.bounds.output_tokens,
-    )
-
-
-def _largest(options: Sequence[Option]) -> Bounds:
-    return Bounds(
-        max(option.bounds.input_tokens for option in options),
-        max(option.bounds.output_tokens for option in options),
-        max(option.bounds.cost_nanousd for option in options),
-    )
-
-
-def _refused(refused: Refused, question: Question, verdicts: Sequence[Verdict] = ()) -> Decision:
+    attempts = leaders(scales.candidates, ATTEMPTS_MAX, sticky)
+    best = attempts[0][3]
+    substitutes = {id(one) for one in scales.weighed if _can_stand_in(one, best)}
+    if len(substitutes) < len(scales.weighed):
+        compatible = [candidate for candidate in scales.candidates if id(candidate[3]) in substitutes]
+        attempts = leaders(compatible, ATTEMPTS_MAX, sticky)
+    chosen = [candidate[3].bounds for candidate in attempts]
     return Decision(
-        lane=Lane.LANE_UNSPECIFIED,
-        attempts=(),
-        holds={},
-        bounds=_NOTHING,
-        verdicts=tuple(verdicts),
-        residency=question.policy.residency,
-        refused=refused,
+        lane=best.group.lane,
+        attempts=tuple([candidate[2] for candidate in attempts]),
+        holds={limit.id: max([most.amount(limit.unit) for most in chosen]) for limit in best.limits},
+        bounds=_largest(chosen),
+        residency=sifted.policy.residency,
+        excluded=by_rule(_dropped(sifted, scales)) if scales.misfits or scales.full else sifted.excluded,
+        is_clamped=best.is_clamped,
     )
+
+
+def _can_stand_in(one: Weighed, best: Weighed) -> bool:
+    return one is best or (
+        one.group.lane == best.group.lane
+        and one.group.rewriting == best.group.rewriting
+        and one.bounds.output_tokens == best.bounds.output_tokens
+        and one.is_clamped == best.is_clamped
+        and one.limits == best.limits
+    )
+
+
+def _kept(
+    request: Request,
+    candidate: Candidate,
+    preferred: Preferred,
+    cheapest_nanousd: int,
+    moment: Moment,
+    sticky: int,
+) -> Verdict:
+    _, score, replica, weighed = candidate
+    cost, wait, affinity = scores(request, replica, weighed, cheapest_nanousd, moment, sticky)
+    return Verdict(
+        replica,
+        weighed.bounds,
+        weighed.group.lane,
+        scores=(cost, preferred.quality, wait, affinity, preferred.chip),
+        score=score,
+    )
+
+
+def _dropped(sifted: Sifted, scales: Scales) -> list[Dropped]:
+    misfits = [Dropped(misfit.group.members, misfit.rule, misfit.reason) for misfit in scales.misfits]
+    return [*sifted.dropped, *misfits, *scales.full]
+
+
+def _largest(every: Sequence[Bounds]) -> Bounds:
+    return Bounds(*map(max, zip(*every, strict=True)))
+
+
+def _refused(refused: Refused, sifted: Sifted) -> Decision:
+    return Decision(Lane.LANE_UNSPECIFIED, (), {}, _NOTHING, sifted.policy.residency, refused=refused)

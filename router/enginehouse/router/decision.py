@@ -1,6 +1,6 @@
 """A decision: what was chosen, what has to be held, and why everything else was not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from enginehouse.contract import Reason
 from enginehouse.router.bounds import Bounds
@@ -14,7 +14,7 @@ class Verdict:
     """What became of one candidate.
 
     Attributes:
-        dropped_by: name of the filter. Empty: it was kept.
+        dropped_by: name of the rule. Empty: it was kept.
         scores: one per scorer, in the order of SCORERS; empty when dropped.
         score: their weighted sum.
     """
@@ -42,7 +42,7 @@ class Refused:
     """Why there is no replica, in words that the caller may read.
 
     Attributes:
-        rule: the filter that decided it.
+        rule: the rule that decided it.
         needs: for a refusal by limits: what the cheapest candidate needs of each of its limits. A router that can lease
             this much may ask again.
     """
@@ -56,7 +56,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome for one request on one view.
+    """The outcome for one request on one view, at one moment.
 
     Attributes:
         attempts: best first; Envoy tries them in this order. Empty when refused.
@@ -64,13 +64,14 @@ class Decision:
         bounds: the largest of the attempts'.
         residency: the rules that every attempt was checked against.
         excluded: which rules kept other replicas out, in a few words.
+        is_clamped: the output is bounded lower than asked, so that the request fits into what is left.
     """
 
     lane: Lane.ValueType
     attempts: tuple[Replica, ...]
     holds: dict[str, int]
     bounds: Bounds
-    verdicts: tuple[Verdict, ...]
     residency: tuple[Residency, ...]
     excluded: str = ""
-    refused: Refused | None = None
+    is_clamped: bool = False
+    refused: Refused | None = field(default=None)

@@ -1,14 +1,19 @@
 """Places and jurisdictions: where a process is, and which rules that makes true.
 
-A place is a path that starts with a country, or with a group and then a country: "de", "eu/de", "us/va", "eu/de/he".
-A jurisdiction is a group, a country, or a path below a country. Countries are ISO 3166-1 alpha-2, subdivisions
-ISO 3166-2 without the country, both in lower case.
+A place is a path that starts with a country, or with a group and then a country ("de", "eu/de", "us/va", "eu/de/he"),
+or a cloud region ("aws:eu-central-1"). A jurisdiction is a group, a country, a path below a country, or a cloud region.
+Countries are ISO 3166-1 alpha-2, the segment below them ISO 3166-2 without the country, both in lower case. What lies
+below a subdivision is the operator's own to name.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from enginehouse.contract import RequestError
+from enginehouse.router.regions import REGIONS, is_region, region_path
+from enginehouse.router.subdivisions import OWN_COUNTRY, SUBDIVISIONS
 
 # ISO 3166-1 alpha-2, officially assigned codes.
 _ISO_3166_1 = """
@@ -30,6 +35,8 @@ GROUPS: Mapping[str, frozenset[str]] = {
     "eea": frozenset(_EU.split()) | {"is", "li", "no"},
     "efta": frozenset({"ch", "is", "li", "no"}),
 }
+_GROUP_NAME = re.compile(r"[a-z][a-z0-9-]{1,39}")
+_SUBDIVISIONS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +46,57 @@ class Place:
     Attributes:
         label: as its operator wrote it.
         path: from the country down, for example "us/va".
-        within: every jurisdiction that contains the place: the groups of its country, and each prefix of its path.
+        within: every jurisdiction that contains the place: the groups of its country, each prefix of its path, and its
+            cloud region.
+        perhaps_within: groups and cloud regions that may contain it, and which it is too vague to be surely outside of.
     """
 
     label: str
     path: str
     within: frozenset[str]
+    perhaps_within: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Jurisdictions:
-    """The tree: the built-in groups and the user's own (name to countries)."""
+    """The tree: countries, what lies below them, and groups of any of these.
+
+    Attributes:
+        groups: the built-in groups and the user's own. A member is a country, a path below one, a cloud region, or
+            another group.
+
+    Raises:
+        RequestError: a group has the name of a country, a member that is no jurisdiction, or itself for a member.
+    """
 
     groups: Mapping[str, frozenset[str]] = field(default_factory=lambda: GROUPS)
+    _members: Mapping[str, frozenset[str]] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Flattens the groups: afterwards no member is a group."""
+        object.__setattr__(self, "_members", {})
+        object.__setattr__(self, "_members", {name: self._flattened(name, ()) for name in self.groups})
 
     def place(self, label: str) -> Place:
         """Reads a place.
 
         Raises:
-            RequestError: the label names no country, or one outside the group it is written under.
+            RequestError: the label names no country or known cloud region, or one outside the group it is under.
         """
-        path = self.jurisdiction(label)
-        if path in self.groups:
-            raise RequestError(f"place {label!r}: a place names its country too, for example '{path}/xx'")
-        segments = path.split("/")
-        prefixes = {"/".join(segments[: count + 1]) for count in range(len(segments))}
-        groups = {name for name, countries in self.groups.items() if segments[0] in countries}
-        return Place(label, path, frozenset(prefixes | groups))
+        name = self.jurisdiction(label)
+        if name in self.groups:
+            raise RequestError(f"place {label!r}: a place names its country too, for example '{name}/xx'")
+        region = name if is_region(name) else ""
+        path = region_path(region) if region else name
+        within = _prefixes(path) | ({region} if region else set())
+        perhaps = set() if region else {other for other, at in REGIONS.items() if _is_at_or_below(at, path)}
+        groups = {group for group, members in self._members.items() if not members.isdisjoint(within)}
+        vague = {
+            group
+            for group, members in self._members.items()
+            if group not in groups and any(one in perhaps or one.startswith(path + "/") for one in members)
+        }
+        return Place(label, path, frozenset(within | groups), frozenset(perhaps | vague))
 
     def place_or_nowhere(self, label: str) -> Place | None:
         """Reads a place that somebody else labelled. None, which qualifies for nothing, when the label is no place."""
@@ -75,28 +106,112 @@ class Jurisdictions:
             return None
 
     def jurisdiction(self, name: str) -> str:
-        """The one spelling of a jurisdiction: a group's name, or a path from the country down ("eu/de" is "de").
+        """The one spelling of a jurisdiction.
+
+        A group's name, a path from the country down ("eu/de" is "de"), or a cloud region ("aws:eu-central-1").
 
         Raises:
-            RequestError: no such group or country, or a country outside the group it is written under.
+            RequestError: no such group, country, subdivision or region, or a country outside the group it is under.
         """
-        segments = name.strip().lower().split("/")
-        if not all(segment and segment.replace("-", "").isalnum() for segment in segments):
-            raise RequestError(f"jurisdiction {name!r}: expected segments of letters, digits and '-' joined by '/'")
-        group = segments[0]
-        if group in self.groups:
-            if len(segments) == 1:
-                return group
-            segments = segments[1:]
-            if segments[0] not in self.groups[group]:
-                raise RequestError(f"jurisdiction {name!r}: {segments[0]!r} is not a country of {group!r}")
-        if segments[0] not in COUNTRIES:
-            known = ", ".join(sorted(self.groups))
+        written = name.strip().lower()
+        if is_region(written):
+            region_path(written)
+            return written
+        segments = written.split("/")
+        if not all(segment and segment.replace("-", "").isalnum() and segment.isascii() for segment in segments):
             raise RequestError(
-                f"jurisdiction {name!r}: {segments[0]!r} is neither a country (ISO 3166-1 alpha-2) "
-                f"nor one of the groups {known}"
+                f"jurisdiction {name[:80]!r}: expected segments of letters, digits and '-' joined by '/', "
+                "or a cloud region like 'aws:eu-central-1'"
             )
+        group = segments[0] if segments[0] in self.groups else ""
+        if group and len(segments) == 1:
+            return group
+        path = self._path(name, segments[1:] if group else segments)
+        if group and self._members[group].isdisjoint(_prefixes(path)):
+            raise RequestError(f"jurisdiction {name[:80]!r}: {path!r} is not in {group!r}")
+        return path
+
+    def _path(self, name: str, segments: list[str]) -> str:
+        country = segments[0]
+        if country not in COUNTRIES:
+            raise RequestError(
+                f"jurisdiction {name[:80]!r}: {country[:40]!r} is neither a country (ISO 3166-1 alpha-2) "
+                f"nor one of the groups {', '.join(sorted(self.groups))}{_near(country, self.groups)}"
+            )
+        if len(segments) > 1:
+            _check_subdivision(name, country, segments[1])
         return "/".join(segments)
+
+    def _flattened(self, name: str, above: tuple[str, ...]) -> frozenset[str]:
+        if name in above:
+            raise RequestError(f"group {name!r} contains itself: {' > '.join((*above[above.index(name) :], name))}")
+        check_group_name(name)
+        members: set[str] = set()
+        for member in sorted(self.groups[name]):
+            written = member.strip().lower()
+            if written in self.groups:
+                members |= self._flattened(written, (*above, name))
+            else:
+                members.add(self._member(name, written, above))
+        return frozenset(members)
+
+    def _member(self, name: str, member: str, above: tuple[str, ...]) -> str:
+        try:
+            if is_region(member):
+                region_path(member)
+                return member
+            group, _, rest = member.partition("/")
+            if group not in self.groups:
+                return self._path(member, member.split("/"))
+            path = self._path(member, rest.split("/"))
+        except RequestError as error:
+            raise RequestError(f"group {name!r}: {error.message}") from error
+        if self._flattened(group, (*above, name)).isdisjoint(_prefixes(path)):
+            raise RequestError(f"group {name!r}: jurisdiction {member[:80]!r}: {path!r} is not in {group!r}")
+        return path
+
+
+def check_group_name(name: str) -> None:
+    """A group is named by letters, digits and '-', and not like a country.
+
+    Raises:
+        RequestError: it is not.
+    """
+    if not _GROUP_NAME.fullmatch(name):
+        raise RequestError(f"group {name[:80]!r}: write a name of 2 to 40 of a-z, 0-9 and '-', a letter first")
+    if name in COUNTRIES:
+        raise RequestError(f"group {name!r} has the name of a country")
+
+
+def _check_subdivision(name: str, country: str, code: str) -> None:
+    path = f"{country}/{code}"
+    if path in OWN_COUNTRY:
+        raise RequestError(
+            f"jurisdiction {name[:80]!r}: {path!r} has a country code of its own; write {OWN_COUNTRY[path]!r}"
+        )
+    known = SUBDIVISIONS.get(country, frozenset())
+    if code in known:
+        return
+    if not known:
+        raise RequestError(f"jurisdiction {name[:80]!r}: ISO 3166-2 knows no subdivision of {country!r}")
+    shown = ", ".join(sorted(known)[:_SUBDIVISIONS_SHOWN]) + (", ..." if len(known) > _SUBDIVISIONS_SHOWN else "")
+    raise RequestError(
+        f"jurisdiction {name[:80]!r}: {code[:40]!r} is not a subdivision of {country!r} (ISO 3166-2); it has {shown}"
+    )
+
+
+def _near(name: str, groups: Iterable[str]) -> str:
+    near = get_close_matches(name, sorted(groups), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _prefixes(path: str) -> set[str]:
+    segments = path.split("/")
+    return {"/".join(segments[: count + 1]) for count in range(len(segments))}
+
+
+def _is_at_or_below(path: str, other: str) -> bool:
+    return path == other or path.startswith(other + "/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +231,8 @@ class Residency:
 
     def _may_be_denied(self, place: Place) -> bool:
         # "us" may well be in "us/va": a place vaguer than a denied jurisdiction cannot prove that it is outside.
+        if not self.deny.isdisjoint(place.perhaps_within):
+            return True
         below = place.path + "/"
         return any(denied.startswith(below) for denied in self.deny)
 

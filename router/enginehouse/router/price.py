@@ -32,6 +32,11 @@ class Price:
         )
         return -(-per_million // _PER_MILLION) + self.request_nanousd
 
+    def most_nanousd(self, input_tokens: int, output_tokens: int) -> int:
+        """The most that a request can cost, whatever a cache serves of it: that is cheaper, but nothing makes it so."""
+        is_dearer = self.cached_input_nanousd_per_million_tokens > self.input_nanousd_per_million_tokens
+        return self.cost_nanousd(input_tokens, output_tokens, input_tokens if is_dearer else 0)
+
     @classmethod
     def from_message(cls, message: common_pb2.Price) -> "Price":
         """The price of a `v1.Price`. A cached token without a price of its own costs what any input token costs."""

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
+from enginehouse.router.chip import Chip
 from enginehouse.router.decision import Decision, Refused, Verdict
 from enginehouse.router.jurisdiction import Residency
 from enginehouse.router.limits import Held, Limit
-from enginehouse.router.replica import Chip, Replica
+from enginehouse.router.replica import Replica
 from enginehouse.router.request import Hints, Principal, Request
 from enginehouse.router.scorers import SCORERS
 from enginehouse.router.view import View
@@ -31,6 +32,8 @@ def request_from_message(message: router_pb2.RoutingRequest) -> Request:
         output_tokens_max=message.output_tokens_max if message.HasField("output_tokens_max") else None,
         choices=max(1, message.choices),
         input_count=max(1, message.input_count),
+        prompt_tokens=tuple((count.deployment, count.tokens) for count in message.prompt_tokens),
+        prefix_blocks=message.prefix_blocks,
         hints=Hints(
             residency=frozenset(hints.residency),
             chip=hints.chip,
@@ -58,6 +61,11 @@ def request_to_message(request: Request) -> router_pb2.RoutingRequest:
         output_tokens_max=request.output_tokens_max,
         choices=request.choices,
         input_count=request.input_count,
+        prompt_tokens=[
+            router_pb2.PromptTokens(deployment=deployment, tokens=tokens)
+            for deployment, tokens in request.prompt_tokens
+        ],
+        prefix_blocks=request.prefix_blocks,
         hints=common_pb2.Hints(
             residency=sorted(hints.residency),
             chip=hints.chip,
@@ -91,7 +99,14 @@ def residency_from_messages(messages: Iterable[router_pb2.Residency]) -> tuple[R
 
 
 def decision_to_message(
-    decision: Decision, *, decision_id: str, request: Request, view: View, held: Sequence[Held], decided_at_ms: int
+    decision: Decision,
+    *,
+    decision_id: str,
+    request: Request,
+    view: View,
+    held: Sequence[Held] = (),
+    verdicts: Sequence[Verdict] = (),
+    decided_at_ms: int,
 ) -> router_pb2.Decision:
     """Writes a decision in full.
 
@@ -100,6 +115,7 @@ def decision_to_message(
         decision_id: its name.
         request, view: what it was made on.
         held: what was really held for it; empty for an explanation, and the amounts it would hold are given instead.
+        verdicts: of every candidate; left out where nobody asked for them, because they take time.
         decided_at_ms: Unix milliseconds.
     """
     units = {limit.id: limit for limit in view.limits}
@@ -112,7 +128,7 @@ def decision_to_message(
         lane=decision.lane,
         attempts=[_attempt(replica, decision.lane) for replica in decision.attempts],
         holds=holds,
-        candidates=[_candidate(verdict) for verdict in decision.verdicts],
+        candidates=[_candidate(verdict) for verdict in verdicts],
         input_tokens_max=decision.bounds.input_tokens,
         output_tokens_max=decision.bounds.output_tokens // request.choices,
         residency=residency_to_messages(decision.residency),
@@ -226,8 +242,7 @@ def _candidate(verdict: Verdict) -> router_pb2.Candidate:
         reason=verdict.reason,
         score=verdict.score,
         scores=[
-            router_pb2.Score(scorer=scorer.name, value=value)
-            for scorer, value in zip(SCORERS, verdict.scores, strict=False)
+            router_pb2.Score(scorer=scorer, value=value) for scorer, value in zip(SCORERS, verdict.scores, strict=False)
         ],
         hold_nanousd=verdict.bounds.cost_nanousd,
         lane=verdict.lane,

@@ -14,6 +14,11 @@ class Principal:
     project: str
     key: str
 
+    @classmethod
+    def from_key_name(cls, name: str) -> "Principal":
+        """Whose key it is, by its resource name."""
+        return cls(*name.split("/")[1::2])
+
     @property
     def tenant_name(self) -> str:
         """Resource name of the tenant."""
@@ -57,7 +62,9 @@ class Request:
         message_count, image_count: of a conversation.
         output_tokens_max: as the client bounds it, for one choice. None: it does not.
         choices: how many answers to generate, best-of included.
-        input_count: how many texts to embed, or documents to rank.
+        input_count: how many texts to embed, prompts to complete, or documents to rank.
+        prompt_tokens: the prompt's exact tokens, template included, for those deployments that have counted it.
+        prefix_blocks: how many blocks of the prompt's beginning were hashed for affinity.
     """
 
     id: str
@@ -74,6 +81,8 @@ class Request:
     choices: int = 1
     input_count: int = 1
     hints: Hints = NO_HINTS
+    prompt_tokens: tuple[tuple[str, int], ...] = ()
+    prefix_blocks: int = 0
 
     @property
     def sticky_key(self) -> str:

@@ -31,12 +31,13 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What is charged: by limit in its unit, and the usage behind it."""
+    """What is charged: by limit in its unit, and the usage behind it. `deployment` is the one of `replica`."""
 
     replica: str
     usage: common_pb2.Usage
     cost_nanousd: int
     used: dict[str, int]
+    deployment: str = ""
 
     @property
     def is_certain(self) -> bool:
@@ -69,7 +70,7 @@ def settle(ticket: router_pb2.Ticket, ending: Ending) -> Settlement:
         limit.REQUESTS: 1,
     }
     used = {hold.limit: amounts[hold.unit] for hold in ticket.holds if hold.unit in amounts}
-    return Settlement(attempt.replica, usage, cost, used)
+    return Settlement(attempt.replica, usage, cost, used, attempt.deployment)
 
 
 def _answering(ticket: router_pb2.Ticket, ending: Ending) -> router_pb2.Attempt | None:
@@ -91,4 +92,4 @@ def _upper_bound(ticket: router_pb2.Ticket, attempt: router_pb2.Attempt) -> Sett
     )
     used = {hold.limit: hold.amount for hold in ticket.holds if hold.unit != limit.IN_FLIGHT}
     cost = Price.from_message(attempt.price).cost_nanousd(usage.input_tokens, usage.output_tokens)
-    return Settlement(attempt.replica, usage, cost, used)
+    return Settlement(attempt.replica, usage, cost, used, attempt.deployment)

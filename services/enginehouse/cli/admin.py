@@ -8,12 +8,12 @@ from typing import Annotated, TypeAlias, TypeVar
 
 import typer
 from google.protobuf import duration_pb2
-from rich.console import Console
 from rich.table import Table
 
 from enginehouse.cli.money import usd
 from enginehouse.cli.options import STATE_DEFAULT, StateOption
 from enginehouse.cli.running import find_mesh, plain_errors
+from enginehouse.cli.table import answer_console
 from enginehouse.services.server import channel
 from enginehouse.v1 import admin_pb2, admin_pb2_grpc, ledger_pb2
 
@@ -160,4 +160,4 @@ def _table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         table.add_column(heading, no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    answer_console().print(table)

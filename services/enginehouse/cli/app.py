@@ -4,7 +4,20 @@ from importlib.metadata import version as package_version
 
 import typer
 
-from enginehouse.cli import admin, config, demo, engine, engine_run, events, explain, node, serve, up
+from enginehouse.cli import (
+    admin,
+    config,
+    demo,
+    engine,
+    engine_run,
+    events,
+    explain,
+    node,
+    policy,
+    replay,
+    serve,
+    up,
+)
 
 app = typer.Typer(
     name="enginehouse",
@@ -14,9 +27,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
 app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
+app.command("replay")(replay.replay)
 app.command("serve")(serve.serve)
 app.add_typer(events.app, name="events")
 app.add_typer(config.app, name="config")
@@ -27,6 +43,7 @@ app.add_typer(admin.keys, name="keys")
 app.add_typer(admin.tenants, name="tenants")
 app.add_typer(admin.limits, name="limits")
 app.add_typer(admin.deployments, name="deployments")
+app.add_typer(policy.app, name="policy")
 
 
 @app.command("version")

@@ -15,7 +15,18 @@ from enginehouse.services.bus import SUBJECTS, Bus
 
 Write = Callable[[Msg], None]
 app = typer.Typer(help="Lifecycle and decision events.", no_args_is_help=True)
-_DETAILS = ("reason", "model", "replica", "lane", "refusal", "charged_nanousd", "outcome", "threshold_percent")
+_DETAILS = (
+    "reason",
+    "model",
+    "replica",
+    "lane",
+    "refusal",
+    "charged_nanousd",
+    "outcome",
+    "threshold_percent",
+    "revision",
+    "problems",
+)
 _JsonOption = Annotated[bool, typer.Option("--json", help="A JSON object a line, with the CloudEvents headers.")]
 
 
@@ -62,4 +73,6 @@ def _write_json(message: Msg) -> None:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, list):
+        return f"{value[0]!r}" + (f" and {len(value) - 1} more" if len(value) > 1 else "")
     return str(value.get("reason", "yes")) if isinstance(value, dict) else str(value)

@@ -15,6 +15,8 @@ from enginehouse.adapters.hints import hints_from_member
 from enginehouse.cli.money import usd
 from enginehouse.cli.options import STATE_DEFAULT, StateOption
 from enginehouse.cli.running import RunningMesh, find_mesh, plain_errors
+from enginehouse.cli.table import answer_console
+from enginehouse.contract import RequestError
 from enginehouse.services.server import channel
 from enginehouse.v1 import common_pb2, router_pb2, router_pb2_grpc
 
@@ -37,7 +39,7 @@ def explain(
     request = router_pb2.RoutingRequest(
         request_id=f"explain-{uuid.uuid4()}",
         operation=common_pb2.OPERATION_CHAT,
-        dialect=common_pb2.Dialect.Value(f"DIALECT_{dialect.upper()}"),
+        dialect=_dialect(dialect),
         model=model,
         prompt_text_bytes=prompt_bytes,
         message_count=1,
@@ -49,7 +51,14 @@ def explain(
     if as_json:
         print(json.dumps(json_format.MessageToDict(decision, preserving_proto_field_name=True), indent=2))
     else:
-        show(decision, Console(highlight=False))
+        show(decision, answer_console())
+
+
+def _dialect(name: str) -> common_pb2.Dialect.ValueType:
+    known = {value.removeprefix("DIALECT_").lower(): number for value, number in common_pb2.Dialect.items() if number}
+    if name not in known:
+        raise RequestError(f"there is no dialect {name!r}; there are {', '.join(sorted(known))}")
+    return known[name]
 
 
 async def ask(mesh: RunningMesh, request: router_pb2.RoutingRequest) -> router_pb2.Decision:

@@ -17,7 +17,9 @@ def main() -> None:
 
     def run() -> None:
         from enginehouse.cli.app import app
+        from enginehouse.services.telemetry.logs import configure_logs
 
+        configure_logs("warning", "console")  # until a command knows better: standard output is for answers
         app()
 
     run_command(run)

@@ -15,10 +15,12 @@ from enginehouse.cli.screen import screen
 from enginehouse.cli.trial import TrialKey
 from enginehouse.cli.watch import MeshWatcher
 from enginehouse.services.local import Mesh
+from enginehouse.services.local.ready import http_answers
 from enginehouse.services.settings import find_file, load
 from enginehouse.services.telemetry import configure_logs
 
 _REFRESH_PER_S = 4
+_DOOR_POLL_S = 0.05
 
 
 def up(
@@ -83,11 +85,19 @@ class _Up:
         await self._ending.wait()
 
     async def _until_complete(self, watcher: MeshWatcher) -> None:
-        complete = asyncio.create_task(watcher.complete.wait())
+        complete = asyncio.create_task(self._complete(watcher))
         ending = asyncio.create_task(self._ending.wait())
         await asyncio.wait((complete, ending), return_when=asyncio.FIRST_COMPLETED)
         complete.cancel()
         ending.cancel()
+
+    async def _complete(self, watcher: MeshWatcher) -> None:
+        """Returns once every replica is ready and the door knows of one: before that its first answers would be 503."""
+        await watcher.complete.wait()
+        settings = self._mesh.settings
+        is_open = http_answers(settings.host, settings.door.port, "/ready")
+        while not await is_open():
+            await asyncio.sleep(_DOOR_POLL_S)
 
     def _interrupted(self) -> None:
         if self._ending.is_set():

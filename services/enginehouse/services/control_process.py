@@ -4,7 +4,17 @@ from collections.abc import Callable
 
 from enginehouse.services.access_log import read_line
 from enginehouse.services.background import Background
-from enginehouse.services.bus import DESIRED, BucketStore, Bus, EventPublisher, ensure_stream
+from enginehouse.services.bus import (
+    DECISIONS_STREAM,
+    DECISIONS_SUBJECTS,
+    DESIRED,
+    STREAM,
+    SUBJECTS,
+    BucketStore,
+    Bus,
+    EventPublisher,
+    ensure_stream,
+)
 from enginehouse.services.control import Control, ControlSettings, DeclaredResources, SystemClock
 from enginehouse.services.settings import Settings, resources
 
@@ -33,6 +43,7 @@ class ControlProcess:
                 socket_path=settings.state / "control.sock",
                 term_s=settings.control.allowance_term_s,
                 longest_request_s=settings.door.longest_request_s,
+                jurisdictions=settings.jurisdiction_tree,
             ),
             clock=SystemClock(),
             events=self._events,
@@ -52,9 +63,10 @@ class ControlProcess:
                 tenants=resources.tenants(self._settings),
                 limits=resources.limits(self._settings),
                 deployments=resources.deployments(self._settings),
+                policy_set=resources.policy_set(self._settings),
             )
         )
-        self._background.start(self._keep_stream(), "keep the event stream")
+        self._background.start(self._keep_streams(), "keep the streams")
 
     async def stop(self) -> None:
         """Ends."""
@@ -63,10 +75,11 @@ class ControlProcess:
         await self._events.stop()
         await self._bus.stop()
 
-    async def _keep_stream(self) -> None:
+    async def _keep_streams(self) -> None:
         nats = self._settings.nats
         while True:
             generation = await self._bus.connected()
-            await ensure_stream(self._bus, age_s=nats.events_age_s, bytes_max=nats.events_bytes_max)
+            for name, subjects in ((STREAM, SUBJECTS), (DECISIONS_STREAM, DECISIONS_SUBJECTS)):
+                await ensure_stream(self._bus, name, subjects, age_s=nats.events_age_s, bytes_max=nats.events_bytes_max)
             self._control.store_returned()
             await self._bus.lost(generation)

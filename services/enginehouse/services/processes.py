@@ -71,9 +71,10 @@ def _router(settings: Settings, name: str) -> Process:
             control=f"{settings.host}:{settings.control.port}",
             nats_url=settings.nats_url,
             folder=settings.state / "routers" / name,
-            jurisdictions=settings.jurisdictions(),
+            jurisdictions=settings.jurisdiction_tree,
             longest_request_s=settings.door.longest_request_s,
             check_timeout_ms=settings.door.check_timeout_ms,
+            is_alone=len(settings.routers) == 1,
         )
     )
 
@@ -93,7 +94,7 @@ def _node(settings: Settings, name: str) -> Process:
             port=found.port,
             nats_url=settings.nats_url,
             folder=settings.state / "nodes" / name,
-            jurisdictions=settings.jurisdictions(),
+            jurisdictions=settings.jurisdiction_tree,
             drain_grace_s=found.drain_grace_s,
         )
     )

@@ -184,9 +184,14 @@ async def test_an_error_that_no_sdk_hears_is_told_in_our_words(
 async def test_a_failure_before_the_first_event_is_left_to_the_next_replica_and_costs_nothing(
     session: aiohttp.ClientSession, tmp_path: Path, script: Script
 ) -> None:
-    answer, reported = await asked(script, session, tmp_path)
+    async with node_before({"r1": script, "r2": streaming(BEGUN)}, session, tmp_path) as started:
+        answer = await started.ask("r1", chat_body(stream=True))
+        await started.ask("r2", chat_body(stream=True))
+        await started.reported("r2")
+        # A report would end the request at the router, and the replica that serves it next could not be charged.
+        assert list(started.router.reports) == ["r2"]
     assert (answer.data, answer.status) == (b"", grpc.StatusCode.UNAVAILABLE)
-    assert numbers(reported) == (0, 0, NONE)
+    assert answer.usage == {"x-usage-input": "0", "x-usage-cached-input": "0", "x-usage-output": "0"}
 
 
 async def test_a_refusal_before_the_first_event_is_the_clients_to_read(

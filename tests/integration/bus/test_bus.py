@@ -9,6 +9,7 @@ from enginehouse.contract import DependencyError
 from enginehouse.services.bus import (
     DESIRED,
     STREAM,
+    SUBJECTS,
     BucketStore,
     Bus,
     EventPublisher,
@@ -72,7 +73,7 @@ async def test_a_bus_connects_to_a_server_that_comes_later(server: NatsServer) -
 
 async def test_events_reach_the_stream_once_and_in_order_across_an_outage(server: NatsServer, bus: Bus) -> None:
     await bus.connected()
-    await ensure_stream(bus, age_s=600, bytes_max=1 << 24)
+    await ensure_stream(bus, STREAM, SUBJECTS, age_s=600, bytes_max=1 << 24)
     publisher = EventPublisher(bus, source="/test/1", place="eu/de")
     await publisher.start()
     publisher.publish("node", "n1", "joined", events_pb2.NodeChanged(node="n1", place="eu/de"))

@@ -514,7 +514,7 @@ class AccessLogSuite:
         book = LineBook()
         async with running(database_url, reader=book.read) as mesh:
             await mesh.limit("budget", 1000)
-            await mesh.limit("other", 1000)
+            await mesh.limit("other", 1000, ledger_pb2.LIMIT_UNIT_TOKENS)
             router = await mesh.router()
             gone, stays = (await router.acquire({"budget": (100, 100), "other": (100, 100)})).allowances
             await mesh.admin.DeleteLimit(admin_pb2.DeleteLimitRequest(name="limits/budget"))

@@ -41,6 +41,9 @@ class AdminSuite:
 
     async def test_a_tenant_is_created_read_listed_changed_and_deleted(self, database_url: str) -> None:
         async with running(database_url) as mesh:
+            await mesh.admin.CreateDeployment(
+                admin_pb2.CreateDeploymentRequest(deployment_id="d1", deployment=deployment())
+            )
             policy = admin_pb2.Policy(residency=router_pb2.Residency(allow=["eu"]), models=["smollm2"])
             created = await mesh.admin.CreateTenant(
                 admin_pb2.CreateTenantRequest(
@@ -97,12 +100,12 @@ class AdminSuite:
     async def test_a_wrong_policy_is_refused_with_the_field_and_value(self, database_url: str) -> None:
         async with running(database_url) as mesh:
             await mesh.tenant()
-            policy = admin_pb2.Policy(residency=router_pb2.Residency(deny=["EU"]))
+            policy = admin_pb2.Policy(residency=router_pb2.Residency(deny=["atlantis"]))
             tenant = admin_pb2.Tenant(name=TENANT, policy=policy)
             error = await error_of(mesh.admin.UpdateTenant(admin_pb2.UpdateTenantRequest(tenant=tenant)))
             assert error.reason is Reason.MALFORMED_REQUEST
             assert "policy.residency.deny" in error.message
-            assert "'EU'" in error.message
+            assert "'atlantis'" in error.message
 
     async def test_the_secret_of_a_key_is_told_once_and_stored_never(self, database_url: str) -> None:
         async with running(database_url) as mesh:

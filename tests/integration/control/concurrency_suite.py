@@ -26,7 +26,7 @@ async def check_books(mesh: Harness, routers: list[LoadRouter]) -> None:
     remaining = {share.id: share.remaining for share in await mesh.shares()}
     for router in routers:
         for share, amount in router.book.items():
-            assert amount <= remaining[share] <= amount + router.unsure[share], (router.name, share)
+            assert amount == remaining[share], (router.name, share)
     assert remaining.keys() == {share for router in routers for share in router.book}
     for account in await mesh.accounts():
         assert account.spent == sum(router.spent[account.limit_id] for router in routers)

@@ -11,7 +11,18 @@ from enginehouse.services.control.database import Database
 from enginehouse.services.control.schema import Base
 from tests.integration.control.postgresql import Postgresql, postgresql_server
 
-SUITES = ("ledger", "access_log", "admin", "declared", "publisher", "schema", "concurrency", "crash")
+SUITES = (
+    "ledger",
+    "allowances",
+    "access_log",
+    "admin",
+    "declared",
+    "policy",
+    "publisher",
+    "schema",
+    "concurrency",
+    "crash",
+)
 pytest.register_assert_rewrite(
     "tests.integration.control.support", *(f"tests.integration.control.{name}_suite" for name in SUITES)
 )

@@ -1,13 +1,26 @@
 """What LedgerService promises a router, whichever database is behind it."""
 
 import asyncio
+from functools import partial
 
 from sqlalchemy import select
 
 from enginehouse.contract import Reason
+from enginehouse.router.limits import EVER
+from enginehouse.services.control.allowances import open_accounts
 from enginehouse.services.control.schema import ChargeRow
 from enginehouse.v1 import admin_pb2, ledger_pb2
-from tests.integration.control.support import START_MS, ManualClock, RouterClient, charge, error_of, running
+from tests.integration.control.support import (
+    ORGANIZATION,
+    START_MS,
+    TENANT,
+    ManualClock,
+    RouterClient,
+    charge,
+    deployment,
+    error_of,
+    running,
+)
 
 
 class LedgerSuite:
@@ -256,12 +269,12 @@ class LedgerSuite:
                 (1, 59),
             ]
 
-    async def test_a_share_ends_no_later_than_its_window(self, database_url: str) -> None:
+    async def test_a_share_can_be_held_in_to_the_end_of_its_window_and_not_much_longer(self, database_url: str) -> None:
         async with running(database_url) as mesh:
             await mesh.limit("rate", 100, ledger_pb2.LIMIT_UNIT_REQUESTS, ledger_pb2.LIMIT_WINDOW_MINUTE)
             allowance = await (await mesh.router()).take("rate", 1)
-            assert allowance.term == allowance.window_left
-            assert allowance.term.ToMilliseconds() <= 60_000
+            assert allowance.term.ToMilliseconds() == allowance.window_left.ToMilliseconds() + 60_000
+            assert allowance.window_left.ToMilliseconds() <= 60_000
 
     async def test_a_cap_lowered_below_what_is_given_stops_new_grants_until_it_holds_again(
         self, database_url: str
@@ -290,6 +303,144 @@ class LedgerSuite:
                 await router.settle(charge(f"q{number}", allowance, amount))
             told = [(event.threshold_percent, event.spent) for event in mesh.events.limits("threshold")]
             assert told == [(50, 50), (80, 95), (100, 100)]
+
+    async def test_thresholds_that_a_lower_cap_passes_are_told_and_those_passed_before_are_not_told_again(
+        self, database_url: str
+    ) -> None:
+        async with running(database_url) as mesh:
+            await mesh.limit("budget", 100)
+            router = await mesh.router()
+            allowance = await router.take("budget", 60)
+            await router.settle(charge("q1", allowance, 60))
+            for cap in (70, 70, 50, 1000, 110):
+                await mesh.set_cap("budget", cap)
+            await router.settle(charge("q2", await router.take("budget", 30), 28))
+            told = [(event.threshold_percent, event.cap) for event in mesh.events.limits("threshold")]
+            # at 110 a half is passed anew, because at 1000 it was not
+            assert told == [(50, 100), (80, 70), (100, 50), (50, 110), (80, 110)]
+
+    async def test_a_cap_is_lowered_below_what_is_spent_while_requests_run_and_only_falls(
+        self, database_url: str
+    ) -> None:
+        async with running(database_url) as mesh:
+            await mesh.limit("budget", 1000)
+            router = await mesh.router()
+            allowance = await router.take("budget", 500)
+            await router.settle(charge("q1", allowance, 400))
+            effective = [(await mesh.set_cap("budget", 100)).status.cap_effective]
+            for number in range(5):
+                await router.settle(charge(f"r{number}", allowance, 10))
+                await router.release(ledger_pb2.AllowanceReturn(allowance=allowance.id, amount=10))
+                effective.append((await mesh.status("budget")).cap_effective)
+            assert effective == [500, 490, 480, 470, 460, 450]
+            assert (await router.acquire({"budget": (1, 1)})).shortages[0].amount_left == 0
+            await mesh.set_cap("budget", 451)
+            assert (await router.take("budget", 1)).amount == 1
+            await mesh.check_invariants()
+
+    async def test_an_account_that_is_opened_while_the_cap_changes_has_the_new_one(self, database_url: str) -> None:
+        async with running(database_url) as mesh:
+            await mesh.limit("budget", 1000)
+            await mesh.set_cap("budget", 50)
+            # as if the first to lease had read the limit before the change and opened the account after it
+            await mesh.control.database.write(partial(open_accounts, windows=[("budget", EVER), ("gone", EVER)]))
+            router = await mesh.router()
+            assert (await router.acquire({"budget": (51, 51)})).shortages[0].amount_left == 50
+
+    async def test_a_limit_with_a_period_caps_nothing_outside_it(self, database_url: str) -> None:
+        async with running(database_url) as mesh:
+            hour_ms = 3_600_000
+            limit = admin_pb2.Limit(
+                scope=ORGANIZATION, unit=ledger_pb2.LIMIT_UNIT_USD, window=ledger_pb2.LIMIT_WINDOW_NONE, cap=100
+            )
+            limit.start_time.FromMilliseconds(START_MS + hour_ms)
+            limit.end_time.FromMilliseconds(START_MS + 3 * hour_ms)
+            await mesh.admin.CreateLimit(admin_pb2.CreateLimitRequest(limit_id="budget", limit=limit))
+            router = await mesh.router()
+            before = await router.take("budget", 10_000)
+            assert before.window_left.ToMilliseconds() == hour_ms
+            mesh.clock.advance(3600)
+            assert (await router.acquire({"budget": (101, 101)})).shortages[0].amount_left == 100
+            inside = await router.take("budget", 60)
+            assert inside.window_left.ToMilliseconds() == 2 * hour_ms
+            await router.settle(charge("q1", before, 5000), charge("q2", inside, 60))
+            assert (await mesh.set_cap("budget", 70)).status.spent == 60
+            assert (await router.acquire({"budget": (11, 11)})).shortages[0].amount_left == 10
+            mesh.clock.advance(7200)
+            after = await router.take("budget", 10_000)
+            assert not after.HasField("window_left")
+            assert [event.threshold_percent for event in mesh.events.limits("threshold")] == [50, 80]
+
+    async def test_a_period_that_is_over_and_limits_that_overlap_are_refused(self, database_url: str) -> None:
+        async with running(database_url) as mesh:
+
+            def limit(start_s: int | None, end_s: int | None, scope: str = ORGANIZATION) -> admin_pb2.Limit:
+                made = admin_pb2.Limit(
+                    scope=scope, unit=ledger_pb2.LIMIT_UNIT_USD, window=ledger_pb2.LIMIT_WINDOW_DAY, cap=100
+                )
+                if start_s is not None:
+                    made.start_time.FromMilliseconds(START_MS + start_s * 1000)
+                if end_s is not None:
+                    made.end_time.FromMilliseconds(START_MS + end_s * 1000)
+                return made
+
+            async def create(name: str, made: admin_pb2.Limit) -> admin_pb2.Limit:
+                return await mesh.admin.CreateLimit(admin_pb2.CreateLimitRequest(limit_id=name, limit=made))
+
+            for made, words in (
+                (limit(-100, 0), "has passed"),
+                (limit(None, -1), "has passed"),
+                (limit(100, 100), "not later than"),
+                (limit(100, 50), "not later than"),
+            ):
+                error = await error_of(create("wrong", made))
+                assert error.reason is Reason.MALFORMED_REQUEST
+                assert words in error.message
+            first = await create("first", limit(0, 100))
+            await create("second", limit(100, 200))
+            await mesh.tenant()
+            await create("elsewhere", limit(0, 100, TENANT))
+            for start_s, end_s in ((None, None), (50, 150), (None, 50), (199, None), (0, 100)):
+                error = await error_of(create("third", limit(start_s, end_s)))
+                assert error.reason is Reason.RESOURCE_EXISTS
+                assert "limits/first" in error.message or "limits/second" in error.message
+            await create("third", limit(200, None))
+            moved = admin_pb2.Limit(name="limits/first", cap=5)
+            moved.end_time.FromMilliseconds(START_MS + 101_000)
+            assert (await error_of(mesh.admin.UpdateLimit(admin_pb2.UpdateLimitRequest(limit=moved)))).reason is (
+                Reason.MALFORMED_REQUEST
+            )
+            first.cap = 5
+            assert (await mesh.admin.UpdateLimit(admin_pb2.UpdateLimitRequest(limit=first))).cap == 5
+
+    async def test_an_overrun_quarantines_the_deployment_until_it_is_updated(self, database_url: str) -> None:
+        async with running(database_url) as mesh:
+            await mesh.limit("budget", 1000)
+            made = await mesh.admin.CreateDeployment(
+                admin_pb2.CreateDeploymentRequest(deployment_id="small", deployment=deployment())
+            )
+            router = await mesh.router()
+            allowance = await router.take("budget", 100)
+            over = charge("q1", allowance, 10, overrun=2)
+            over.deployment = "small"
+            gone = charge("q2", allowance, 10, overrun=1)
+            gone.deployment = "no.such/thing"
+            for _ in range(2):
+                await router.settle(over, gone)
+            name = admin_pb2.GetDeploymentRequest(name="deployments/small")
+            found = await mesh.admin.GetDeployment(name)
+            assert "more than was held" in found.quarantine
+            assert (found.revision, found.etag) == (made.revision, made.etag)
+            told = [event for event in mesh.events.told if event.what == "quarantined"]
+            assert [event.subject_id for event in told] == ["deployments_small"]
+            assert [event.amount for event in mesh.events.limits("overrun")] == [3]
+            await mesh.control.publisher.wait_until_current()
+            published = admin_pb2.Deployment.FromString(mesh.store.kept["deployments.small"])
+            assert published.quarantine == found.quarantine
+            lifted = await mesh.admin.UpdateDeployment(admin_pb2.UpdateDeploymentRequest(deployment=found))
+            assert (lifted.quarantine, lifted.revision) == ("", made.revision)
+            await router.settle(over)
+            assert not (await mesh.admin.GetDeployment(name)).quarantine
 
     async def test_charges_after_a_limit_is_gone_are_kept_and_change_nothing(self, database_url: str) -> None:
         async with running(database_url) as mesh:

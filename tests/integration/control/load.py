@@ -42,7 +42,7 @@ class Ledger:
 
 @dataclass
 class LoadRouter:
-    """One router process. What was answered is in `book`; what may or may not have happened in `unsure`."""
+    """One router process: in `book` is what it must have left."""
 
     name: str
     ledger: Ledger
@@ -50,7 +50,6 @@ class LoadRouter:
     fence: int = 0
     book: Counter[str] = field(default_factory=Counter)
     limit_of: dict[str, str] = field(default_factory=dict)
-    unsure: Counter[str] = field(default_factory=Counter)
     spent: Counter[str] = field(default_factory=Counter)
     requests: int = 0
 
@@ -108,12 +107,10 @@ class LoadRouter:
         amount = self.book[share] // 2
         self.book[share] -= amount
         part = ledger_pb2.AllowanceReturn(allowance=share, amount=amount)
-        request = ledger_pb2.ReleaseAllowancesRequest(router=self.name, fence=self.fence, returns=[part])
-        stub = await self.ledger.get()
-        try:
-            await stub.ReleaseAllowances(request)
-        except grpc.aio.AioRpcError:  # never repeated: it may have happened
-            self.unsure[share] += amount
+        request = ledger_pb2.ReleaseAllowancesRequest(
+            router=self.name, fence=self.fence, returns=[part], release_id=uuid.UUID(int=chance.getrandbits(128)).hex
+        )
+        await self._until_answered(lambda stub: stub.ReleaseAllowances(request))
 
     async def _until_answered(self, call: "Callable[[ledger_pb2_grpc.LedgerServiceAsyncStub], Awaitable[_T]]") -> _T:
         while True:

@@ -14,6 +14,7 @@ EVERYTHING = [
     "keys",
     "limits.budget",
     "limits.model",
+    "policies.default",
     "tenants.default.acme",
     "tenants.default.operators",
 ]
@@ -77,7 +78,7 @@ class PublisherSuite:
             await mesh.control.apply_declared(DeclaredResources())
             await published(mesh)
             assert mesh.store.log[0].startswith("delete keys.")
-            assert kinds(mesh.store.kept) == ["keys", "tenants.default.operators"]
+            assert kinds(mesh.store.kept) == ["keys", "policies.default", "tenants.default.operators"]
 
     async def test_a_change_writes_only_what_changed(self, database_url: str) -> None:
         async with running(database_url) as mesh:
@@ -109,7 +110,7 @@ class PublisherSuite:
             await mesh.control.apply_declared(DECLARED)
             await mesh.limit("late", 10)
             await until(lambda: mesh.store.refused >= 3, "three attempts while the store is away")
-            assert kinds(mesh.store.kept) == ["keys", "tenants.default.operators"]
+            assert kinds(mesh.store.kept) == ["keys", "policies.default", "tenants.default.operators"]
             mesh.store.is_away = False
             assert {"limits.late", "limits.budget", "deployments.d1"} <= set(await published(mesh))
 

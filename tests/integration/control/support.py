@@ -2,7 +2,7 @@
 
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,8 +127,9 @@ class Harness:
         unit: ledger_pb2.LimitUnit.ValueType = ledger_pb2.LIMIT_UNIT_USD,
         window: ledger_pb2.LimitWindow.ValueType = ledger_pb2.LIMIT_WINDOW_NONE,
         time_zone: str = "",
+        scope: str = ORGANIZATION,
     ) -> admin_pb2.Limit:
-        limit = admin_pb2.Limit(scope=ORGANIZATION, unit=unit, window=window, cap=cap, time_zone=time_zone)
+        limit = admin_pb2.Limit(scope=scope, unit=unit, window=window, cap=cap, time_zone=time_zone)
         return await self.admin.CreateLimit(admin_pb2.CreateLimitRequest(limit_id=name, limit=limit))
 
     async def set_cap(self, name: str, cap: int) -> admin_pb2.Limit:
@@ -200,9 +201,17 @@ class RouterClient:
         request = ledger_pb2.SettleChargesRequest(router=self.name, fence=self.fence, charges=charges)
         return (await self.ledger.SettleCharges(request)).charged
 
-    async def release(self, *returns: ledger_pb2.AllowanceReturn) -> None:
+    async def release(
+        self, *returns: ledger_pb2.AllowanceReturn, release_id: str = "", recalls: Sequence[str] = ()
+    ) -> None:
         await self.ledger.ReleaseAllowances(
-            ledger_pb2.ReleaseAllowancesRequest(router=self.name, fence=self.fence, returns=returns)
+            ledger_pb2.ReleaseAllowancesRequest(
+                router=self.name,
+                fence=self.fence,
+                returns=returns,
+                release_id=release_id or uuid.uuid4().hex,
+                recalls=recalls,
+            )
         )
 
 

@@ -144,16 +144,25 @@ async def test_address_stays_the_same_over_a_restart(tmp_path: Path, session: ai
         assert supervised.supervisor.snapshot().address == address
 
 
+@pytest.mark.parametrize("answers", [False, True], ids=["bound", "listening"])
 async def test_stranger_on_the_port_costs_one_restart_at_another_port(
-    tmp_path: Path, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, *, answers: bool
 ) -> None:
     with socket.socket() as stranger:
-        stranger.bind(("127.0.0.1", 0))  # bound, and not listening: nothing answers there
-        offered = iter([stranger.getsockname()[1]])
-        free = ports._free_tcp_port
+        stranger.bind(("127.0.0.1", 0))
+        if answers:
+            stranger.listen()  # connections to it are taken, and nothing is ever said
+        port = stranger.getsockname()[1]
+        offered, free = iter([port]), ports._free_tcp_port
         monkeypatch.setattr(ports, "_free_tcp_port", lambda host: next(offered, 0) or free(host))
         async with asyncio.timeout(DEADLINE_S), serving(Supervised("echo", tmp_path, session)) as supervised:
-            assert supervised.path == ["starting", "pending", "starting", "loading", "ready"]
+            assert [state for state in supervised.path if state != "loading"] == [
+                "starting",
+                "pending",
+                "starting",
+                "ready",
+            ]
+            assert not supervised.url.endswith(f":{port}")
 
 
 async def test_flood_of_output_blocks_neither_the_engine_nor_us(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_every_endpoint_looks_at_its_own_bodies(path: str) -> None:
     assert find_endpoint(endpoint.method, f"{path}?beta=true") is endpoint
     assert dialect_of_path(path) == endpoint.dialect
     if endpoint.inspect is None:
-        assert path == "/v1/models"
+        assert path in ("/v1/models", "/v1/enginehouse/explain")
         return
     seen = endpoint.inspect(BODIES[path], {})
     assert (seen.model, seen.dialect, seen.operation) == ("public", endpoint.dialect, endpoint.operation)

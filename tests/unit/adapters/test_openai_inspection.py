@@ -25,7 +25,6 @@ def test_chat_tells_everything_that_routing_asks() -> None:
         common_pb2.FEATURE_STOP_SEQUENCES,
     }
     assert seen.hints.chip == common_pb2.CHIP_CLASS_GPU
-    assert seen.rewritable
     assert seen.principal.tenant == "acme"
     assert seen.message_count == 1
 

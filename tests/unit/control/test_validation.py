@@ -1,4 +1,4 @@
-"""What a policy, a limit and a deployment must be."""
+"""What a limit and a deployment must be."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,16 +6,8 @@ from typing import Any
 import pytest
 
 from enginehouse.contract import RequestError
-from enginehouse.services.control.validation import check_deployment, check_display_name, check_limit, check_policy
-from enginehouse.v1 import admin_pb2, common_pb2, ledger_pb2, router_pb2
-
-
-def policy(**fields: Any) -> admin_pb2.Policy:  # noqa: ANN401 (whatever the message takes)
-    return admin_pb2.Policy(**fields)
-
-
-def residency(*allow: str) -> admin_pb2.Policy:
-    return policy(residency=router_pb2.Residency(allow=allow))
+from enginehouse.services.control.validation import check_deployment, check_display_name, check_limit
+from enginehouse.v1 import admin_pb2, common_pb2, ledger_pb2
 
 
 def limit(**fields: Any) -> admin_pb2.Limit:  # noqa: ANN401 (whatever the message takes)
@@ -38,54 +30,6 @@ def deployment(change: Callable[[admin_pb2.Deployment], object] = lambda _: None
     )
     change(whole)
     return whole
-
-
-@pytest.mark.parametrize(
-    "good",
-    [
-        policy(),
-        residency("eu", "eu/de", "us/va", "eu/de/zone-1"),
-        policy(
-            chips_allowed=[common_pb2.CHIP_CLASS_GPU],
-            chips_forbidden=[common_pb2.CHIP_CLASS_TPU],
-            quality_floor=common_pb2.QUALITY_HIGH,
-            price_nanousd_max=5,
-            models=["smollm2"],
-            weights=admin_pb2.ScorerWeights(cost=0.5),
-            lane=common_pb2.LANE_DIRECT,
-        ),
-    ],
-)
-def test_a_policy_that_names_what_exists_is_accepted(good: admin_pb2.Policy) -> None:
-    check_policy(good)
-
-
-@pytest.mark.parametrize(
-    ("bad", "field"),
-    [
-        (residency(""), "residency.allow"),
-        (residency("e"), "residency.allow"),
-        (residency("EU"), "residency.allow"),
-        (residency("eu/"), "residency.allow"),
-        (residency("eu//de"), "residency.allow"),
-        (residency("/eu"), "residency.allow"),
-        (residency("eu de"), "residency.allow"),
-        (residency("eu\n"), "residency.allow"),
-        (policy(residency=router_pb2.Residency(deny=["1"])), "residency.deny"),
-        (policy(chips_allowed=[common_pb2.CHIP_CLASS_UNSPECIFIED]), "chips_allowed"),
-        (policy(chips_preferred=[99]), "chips_preferred"),
-        (policy(quality_floor=99), "quality_floor"),
-        (policy(lane=99), "lane"),
-        (policy(price_nanousd_max=-1), "price_nanousd_max"),
-        (policy(models=[""]), "models"),
-        (policy(weights=admin_pb2.ScorerWeights(wait=-0.1)), "weights.wait"),
-        (policy(weights=admin_pb2.ScorerWeights(cost=float("nan"))), "weights.cost"),
-        (policy(weights=admin_pb2.ScorerWeights(chip=float("inf"))), "weights.chip"),
-    ],
-)
-def test_a_wrong_policy_is_refused_by_its_field(bad: admin_pb2.Policy, field: str) -> None:
-    with pytest.raises(RequestError, match=f"policy.{field}"):
-        check_policy(bad)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +65,18 @@ def test_a_wrong_limit_is_refused_by_its_field(bad: admin_pb2.Limit, field: str)
         check_limit(bad)
 
 
+def hourly(**fields: int) -> common_pb2.Price:
+    return common_pb2.Price(hour_nanousd=2_500_000_000, **fields)
+
+
 def test_a_deployment_with_a_price_everywhere_is_accepted() -> None:
     check_deployment(deployment())
+    check_deployment(deployment(lambda d: d.placements[1].quality_scores.update({"code": 0.0, "chat": 1.0})))
+
+
+def test_an_hour_is_a_price_with_declared_rates_and_with_measured_ones() -> None:
+    check_deployment(deployment(lambda d: d.placements[0].price.CopyFrom(hourly())))
+    check_deployment(deployment(lambda d: d.placements[0].price.CopyFrom(hourly(input_tokens_per_second=1))))
 
 
 @pytest.mark.parametrize(
@@ -142,6 +96,15 @@ def test_a_deployment_with_a_price_everywhere_is_accepted() -> None:
         (lambda d: setattr(d.placements[0], "node", "n.1"), "placements.node"),
         (lambda d: d.placements[1].ClearField("price"), r"placements\[n2\].price"),
         (lambda d: setattr(d.placements[1].price, "request_nanousd", -1), r"placements\[n2\].price"),
+        (lambda d: setattr(d.placements[1].price, "hour_nanousd", -1), r"placements\[n2\].price.hour_nanousd"),
+        (
+            lambda d: setattr(d.placements[1].price, "output_tokens_per_second", 9),
+            r"placements\[n2\].price.hour_nanousd",
+        ),
+        (lambda d: d.placements[1].price.CopyFrom(hourly(output_tokens_per_second=-1)), "output_tokens_per_second"),
+        (lambda d: d.placements[1].price.CopyFrom(common_pb2.Price(input_tokens_per_second=9)), "hour_nanousd"),
+        (lambda d: d.placements[1].quality_scores.update({"code": 1.1}), r"quality_scores\[code\] is 1.1"),
+        (lambda d: d.placements[1].quality_scores.update({"code": float("nan")}), "quality_scores"),
         (lambda d: setattr(d.placements[1], "replicas", -1), r"placements\[n2\].replicas"),
         (lambda d: setattr(d.placements[1], "quality", 99), r"placements\[n2\].quality"),
     ],

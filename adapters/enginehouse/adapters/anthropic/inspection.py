@@ -66,6 +66,7 @@ def _inspect(operation: common_pb2.Operation.ValueType, body: Body) -> Inspectio
         output_tokens_max=limit,
         hints=body.hints,
         layout=body.layout,
+        prompt_beginning=bytes(meter.beginning),
     )
 
 

@@ -84,6 +84,7 @@ def _inspect_generate(message: bytes, hints: common_pb2.Hints) -> Inspection:
         output_tokens_max=sampling.max_output_tokens if sampling.HasField("max_output_tokens") else None,
         choices=max(1, sampling.choices),
         hints=combine_hints(check_hints(request.hints), hints),
+        prompt_beginning=bytes(meter.beginning),
     )
 
 

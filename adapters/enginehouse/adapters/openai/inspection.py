@@ -90,6 +90,7 @@ def _inspection(
         input_count=input_count,
         hints=body.hints,
         layout=body.layout,
+        prompt_beginning=bytes(body.meter.beginning),
     )
 
 
@@ -127,7 +128,12 @@ def _inspect_completion(body: Body) -> Inspection:
     _note_features(body, choices=choices, stream=stream)
     body.meter.needs(common_pb2.FEATURE_LOGPROBS, body.whole("logprobs", 0) is not None)
     return _inspection(
-        body, common_pb2.OPERATION_COMPLETION, stream=stream, output_tokens_max=_output_limit(body), choices=choices
+        body,
+        common_pb2.OPERATION_COMPLETION,
+        stream=stream,
+        output_tokens_max=_output_limit(body),
+        choices=choices,
+        input_count=prompts,
     )
 
 

@@ -51,11 +51,6 @@ class ContainerEngine:
         self._environment = environment
         self._removal: asyncio.Task[None] | None = None
 
-    @property
-    def has_listened(self) -> bool:
-        """It was reached once."""
-        return self._client.has_listened
-
     async def listening(self) -> None:
         """Returns once something accepts connections at `address`."""
         await self._client.listening()
@@ -136,7 +131,6 @@ class ContainerLauncher:
         self._host = host or EngineHost()
         self._site = LaunchSite(reserve, self._host)
         self._kept = kept
-        self._last: ContainerEngine | None = None
 
     async def launch(
         self, spec: EngineSpec, descriptor: EngineDescriptor, model: Path | None, output: OutputLog
@@ -147,8 +141,6 @@ class ContainerLauncher:
             RequestError: the settings can never work.
             EngineError: there is no runtime, or the accelerators are somebody else's.
         """
-        if self._last is not None and not self._last.has_listened:
-            self._site.release_ports()
         runtime = _runtime(spec, self._environment)
         source = spec.settings.model_source if model is None else str(model)
         outside = await asyncio.to_thread(self._site.assign, spec, descriptor, source)
@@ -177,8 +169,7 @@ class ContainerLauncher:
         )
         process = await ManagedProcess.start(command, output=output, environment=environment)
         client = LocalEngine(process, f"{outside.host}:{outside.port}", self._clock, self._host, outside.accelerators)
-        self._last = ContainerEngine(client, runtime, name, environment)
-        return self._last
+        return ContainerEngine(client, runtime, name, environment)
 
     def close(self) -> None:
         """Gives ports and accelerators back."""

@@ -56,7 +56,6 @@ class LocalEngine:
     ) -> None:
         self.address = address
         self.process = process
-        self.has_listened = False
         self._clock = clock
         self._host = host
         self._accelerators = accelerators
@@ -67,7 +66,6 @@ class LocalEngine:
         host, _, port = self.address.rpartition(":")
         while not await accepts(host, int(port)):
             await self._clock.sleep(_PORT_POLL_S)
-        self.has_listened = True
 
     async def wait(self) -> Ending:
         """Returns once the process has ended, with how. What it left behind in its group is killed."""
@@ -92,7 +90,9 @@ class LocalEngine:
 
 
 class LocalLauncher:
-    """Starts one replica's engine on loopback, always at the same port, so that its address stays what others know.
+    """Starts one replica's engine on loopback, at the same port for as long as that is free.
+
+    So its address stays what others know, and an engine whose port a stranger took meanwhile comes back at another.
 
     Args:
         clock: for polling.
@@ -112,7 +112,6 @@ class LocalLauncher:
         self._environment = os.environ if environment is None else environment
         self._host = host or EngineHost()
         self._site = LaunchSite(reserve, self._host)
-        self._last: LocalEngine | None = None
 
     async def launch(
         self, spec: EngineSpec, descriptor: EngineDescriptor, model: Path | None, output: OutputLog
@@ -123,8 +122,6 @@ class LocalLauncher:
             RequestError: the settings can never work.
             EngineError: the program does not exist, or the accelerators are somebody else's.
         """
-        if self._last is not None and not self._last.has_listened:
-            self._site.release_ports()  # it may have failed because a stranger took one
         source = spec.settings.model_source if model is None else str(model)
         assignment = await asyncio.to_thread(self._site.assign, spec, descriptor, source)
         launch = descriptor.command(spec, assignment)
@@ -142,8 +139,7 @@ class LocalLauncher:
             ),
         )
         address = f"{assignment.host}:{assignment.port}"
-        self._last = LocalEngine(process, address, self._clock, self._host, assignment.accelerators)
-        return self._last
+        return LocalEngine(process, address, self._clock, self._host, assignment.accelerators)
 
     def close(self) -> None:
         """Gives ports and accelerators back."""

@@ -74,6 +74,8 @@ class LaunchSite:
             self._folder = None
 
     def _reserved(self, count: int) -> list[ReservedPort]:
+        if not all(port.is_free for port in self._ports):  # a stranger took one
+            self.release_ports()
         while len(self._ports) < count:
             self._ports.append(self._reserve())
         return self._ports

@@ -1,27 +1,28 @@
 """Drops replicas on chips that are not wanted."""
 
 from enginehouse.contract import Reason
-from enginehouse.router.question import Option, Question
-from enginehouse.v1.common_pb2 import ChipClass
+from enginehouse.router.chip import chip_class_name
+from enginehouse.router.filters.filter import Kind
+from enginehouse.router.replica import Replica
 
 
 class ChipFilter:
-    """The replica's chip class must be allowed and not forbidden."""
+    """The replica's chip must match every rule that is required, and none that is forbidden."""
 
     name = "chip"
     refusal = Reason.CHIP_NOT_FOUND
 
-    def drop(self, option: Option, question: Question) -> str | None:
+    def drop(self, replica: Replica, kind: Kind) -> str | None:
         """See `Filter`."""
-        chip_class = option.replica.chip.chip_class
-        policy = question.policy
-        if chip_class in policy.chips_forbidden:
-            return f"runs on {_name(chip_class)}, which is forbidden"
-        if policy.chips_allowed is not None and chip_class not in policy.chips_allowed:
-            wanted = " or ".join(sorted(_name(allowed) for allowed in policy.chips_allowed)) or "no chip at all"
-            return f"runs on {_name(chip_class)}; required is {wanted}"
+        for rule in kind.policy.chips_forbidden:
+            if rule.matches(replica.chip):
+                return f"runs on {_described(replica)}; forbidden is: {rule}"
+        for rule in kind.policy.chips_required:
+            if not rule.matches(replica.chip):
+                return f"runs on {_described(replica)}; required is: {rule}"
         return None
 
 
-def _name(chip_class: ChipClass.ValueType) -> str:
-    return ChipClass.Name(chip_class).removeprefix("CHIP_CLASS_").lower()
+def _described(replica: Replica) -> str:
+    chip = replica.chip
+    return " ".join(part for part in (chip_class_name(chip.chip_class), chip.vendor, chip.model) if part)

@@ -1,7 +1,8 @@
 """Drops replicas whose engine lacks a feature that the request uses."""
 
 from enginehouse.contract import Reason
-from enginehouse.router.question import Option, Question
+from enginehouse.router.filters.filter import Kind
+from enginehouse.router.replica import Replica
 from enginehouse.v1.common_pb2 import Feature
 
 
@@ -11,9 +12,9 @@ class FeatureFilter:
     name = "feature"
     refusal = Reason.CAPABILITY_NOT_FOUND
 
-    def drop(self, option: Option, question: Question) -> str | None:
+    def drop(self, replica: Replica, kind: Kind) -> str | None:
         """See `Filter`."""
-        missing = question.request.features - option.replica.capabilities.features
+        missing = kind.features - replica.capabilities.features
         if not missing:
             return None
         names = sorted(Feature.Name(feature).removeprefix("FEATURE_").lower() for feature in missing)

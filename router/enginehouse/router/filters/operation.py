@@ -1,7 +1,8 @@
 """Drops replicas whose engine does not do what is asked at all."""
 
 from enginehouse.contract import Reason
-from enginehouse.router.question import Option, Question
+from enginehouse.router.filters.filter import Kind
+from enginehouse.router.replica import Replica
 from enginehouse.v1.common_pb2 import Operation
 
 
@@ -11,9 +12,8 @@ class OperationFilter:
     name = "operation"
     refusal = Reason.CAPABILITY_NOT_FOUND
 
-    def drop(self, option: Option, question: Question) -> str | None:
+    def drop(self, replica: Replica, kind: Kind) -> str | None:
         """See `Filter`."""
-        wanted = question.request.operation
-        if wanted in option.replica.capabilities.operations:
+        if kind.operation in replica.capabilities.operations:
             return None
-        return f"does not do {Operation.Name(wanted).removeprefix('OPERATION_').lower()}"
+        return f"does not do {Operation.Name(kind.operation).removeprefix('OPERATION_').lower()}"

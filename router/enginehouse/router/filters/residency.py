@@ -1,7 +1,8 @@
 """Drops replicas that the data may not reach."""
 
 from enginehouse.contract import Reason
-from enginehouse.router.question import Option, Question
+from enginehouse.router.filters.filter import Kind
+from enginehouse.router.replica import Replica
 
 
 class ResidencyFilter:
@@ -10,12 +11,11 @@ class ResidencyFilter:
     name = "residency"
     refusal = Reason.RESIDENCY_UNSATISFIABLE
 
-    def drop(self, option: Option, question: Question) -> str | None:
+    def drop(self, replica: Replica, kind: Kind) -> str | None:
         """See `Filter`."""
-        place = option.replica.place
-        if place is None:
+        if replica.place is None:
             return "its node has no place, so no data may be sent to it"
-        for rule in question.policy.residency:
-            if not rule.permits(place):
-                return f"is in {place.label}; the rule is: {rule}"
+        for rule in kind.policy.residency:
+            if not rule.permits(replica.place):
+                return f"is in {replica.place.label}; the rule is: {rule}"
         return None

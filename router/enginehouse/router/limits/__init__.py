@@ -7,6 +7,7 @@ from enginehouse.router.limits.ledger import (
     Share,
     Shortage,
     charge,
+    chunk_ahead,
     close,
     give_back,
     grant,
@@ -18,13 +19,14 @@ from enginehouse.router.limits.ledger import (
     write_off,
 )
 from enginehouse.router.limits.limit import IN_FLIGHT, REQUESTS, TOKENS, USD, Limit
-from enginehouse.router.limits.window import EVER, Window, window_at
+from enginehouse.router.limits.window import EVER, UNCAPPED, Window, cap_in, counts_in, window_at, windows_after
 
 __all__ = [
     "EVER",
     "IN_FLIGHT",
     "REQUESTS",
     "TOKENS",
+    "UNCAPPED",
     "USD",
     "Account",
     "Book",
@@ -36,8 +38,11 @@ __all__ = [
     "Share",
     "Shortage",
     "Window",
+    "cap_in",
     "charge",
+    "chunk_ahead",
     "close",
+    "counts_in",
     "give_back",
     "grant",
     "lease",
@@ -46,5 +51,6 @@ __all__ = [
     "share_id",
     "thresholds_passed",
     "window_at",
+    "windows_after",
     "write_off",
 ]

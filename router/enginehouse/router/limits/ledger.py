@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from enginehouse.contract import InternalError
 from enginehouse.router.limits.limit import Limit
-from enginehouse.router.limits.window import Window
+from enginehouse.router.limits.window import Window, cap_in
 
 CHUNK_DIVISOR = 20
 """A router leases a twentieth (5 %) of what is left, so that no router can starve the others of it."""
@@ -69,11 +69,15 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a router wants of one limit: `amount_min` or nothing, `amount_want` if it can be had."""
+    """What a router wants of one limit: `amount_min` or nothing, `amount_want` if it can be had.
+
+    `amount_ahead` is what it would like of each window that begins within the term.
+    """
 
     limit: str
     amount_min: int
     amount_want: int
+    amount_ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,8 @@ class Shortage:
 
 def open_account(limit: Limit, window: Window) -> Account:
     """A new account, with nothing spent."""
-    return Account(limit.id, window, spent=0, allotted=0, cap_target=limit.cap, cap_effective=limit.cap)
+    cap = cap_in(limit, window)
+    return Account(limit.id, window, spent=0, allotted=0, cap_target=cap, cap_effective=cap)
 
 
 def share_id(fence: int, limit: str, window: Window) -> str:
@@ -105,6 +110,14 @@ def chunk(demand: Demand, left: int) -> int:
         return 0  # only to prolong
     plenty = left // CHUNK_DIVISOR
     return min(left, max(demand.amount_min, min(demand.amount_want, left), plenty))
+
+
+def chunk_ahead(demand: Demand, left: int) -> int:
+    """How much to lease of a window that has not begun: what is asked, and never more than half of what is left.
+
+    The other half is for those who come later; what turns out to be unused in the window is recalled then.
+    """
+    return min(demand.amount_ahead, -(-left // 2))
 
 
 def grant(accounts: Mapping[str, Account], demands: Sequence[Demand]) -> dict[str, int] | list[Shortage]:
@@ -182,12 +195,12 @@ def set_cap(account: Account, cap: int) -> Account:
 
 
 def thresholds_passed(before: Account, after: Account) -> list[int]:
-    """The per cents of the cap that `spent` went through between two states of an account."""
-    return [
-        percent
-        for percent in THRESHOLDS_PERCENT
-        if before.spent * 100 < percent * after.cap_target <= after.spent * 100
-    ]
+    """The per cents of the cap that were not reached `before` and are `after`, by spending or by a lower cap."""
+    return [percent for percent in THRESHOLDS_PERCENT if _reached(after, percent) and not _reached(before, percent)]
+
+
+def _reached(account: Account, percent: int) -> bool:
+    return account.spent * 100 >= percent * account.cap_target
 
 
 def _settled(account: Account, *, spent: int, allotted: int, overrun: int) -> Account:

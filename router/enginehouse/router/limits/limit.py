@@ -22,6 +22,9 @@ class Limit:
         window: how long a cap counts before it starts anew.
         cap: in the unit; positive.
         time_zone: IANA name; days and months begin at its midnight.
+        start_ms, end_ms: the period in which it counts, in Unix milliseconds. Outside it nothing is capped. None: from
+            ever, for ever.
+        uid: differs for every limit that ever was, also of one id.
     """
 
     id: str
@@ -30,6 +33,9 @@ class Limit:
     window: LimitWindow.ValueType
     cap: int
     time_zone: str = "UTC"
+    start_ms: int | None = None
+    end_ms: int | None = None
+    uid: int = 0
 
     def covers(self, resource: str) -> bool:
         """Whether `resource` is the scope itself or lies below it."""

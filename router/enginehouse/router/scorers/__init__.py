@@ -1,20 +1,19 @@
-"""The measures that rank what the rules left."""
+"""The measures that rank what the rules left; each is between 0 (worst) and 1 (best)."""
 
-from enginehouse.router.scorers.affinity import AffinityScorer
-from enginehouse.router.scorers.chip import ChipScorer
-from enginehouse.router.scorers.cost import CostScorer
-from enginehouse.router.scorers.quality import QualityScorer
-from enginehouse.router.scorers.scorer import Scorer
-from enginehouse.router.scorers.wait import WaitScorer
+from enginehouse.router.scorers.affinity import affinity_score
+from enginehouse.router.scorers.cost import cost_score
+from enginehouse.router.scorers.preference import chip_score, quality_score
+from enginehouse.router.scorers.wait import predicted_wait_s, wait_score
 
-SCORERS: tuple[Scorer, ...] = (CostScorer(), QualityScorer(), WaitScorer(), AffinityScorer(), ChipScorer())
+SCORERS = ("cost", "quality", "wait", "affinity", "chip")
+"""Their names, in the order in which a verdict lists them."""
 
 __all__ = [
     "SCORERS",
-    "AffinityScorer",
-    "ChipScorer",
-    "CostScorer",
-    "QualityScorer",
-    "Scorer",
-    "WaitScorer",
+    "affinity_score",
+    "chip_score",
+    "cost_score",
+    "predicted_wait_s",
+    "quality_score",
+    "wait_score",
 ]

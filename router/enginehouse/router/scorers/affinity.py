@@ -1,26 +1,18 @@
-"""Prefers the replica that a session has used before."""
+"""Which replica a session, or a prompt's beginning, has been on before."""
 
-from collections.abc import Sequence
-
+from enginehouse.router.moment import Moment
 from enginehouse.router.pick import sticky_fraction
-from enginehouse.router.policy import Weights
-from enginehouse.router.question import Option, Question
+from enginehouse.router.replica import Replica
+from enginehouse.router.request import Request
 
 
-class AffinityScorer:
-    """Rendezvous hashing: a session ranks all replicas in its own order, and a replica that leaves moves nobody else.
+def affinity_score(request: Request, sticky: int, replica: Replica, moment: Moment) -> float:
+    """0 to 1. A session goes first: its own order of all replicas. Then prompts: the share of blocks already seen.
 
-    Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998. Without a session all are equal.
+    Always below the hard constraints: a replica that a rule dropped is not here to be scored.
     """
-
-    name = "affinity"
-
-    def weight(self, weights: Weights) -> float:
-        """See `Scorer`."""
-        return weights.affinity
-
-    def score(self, options: Sequence[Option], question: Question) -> list[float]:
-        """See `Scorer`."""
-        if not question.request.hints.session:
-            return [0.0] * len(options)
-        return [sticky_fraction(question.request, option.replica) for option in options]
+    if request.hints.session:
+        return sticky_fraction(sticky, replica.sticky)
+    if request.prefix_blocks:
+        return min(1.0, moment.prefix_matches.get(replica.id, 0) / request.prefix_blocks)
+    return 0.0

@@ -11,7 +11,7 @@ from enginehouse.contract import Reason, RequestError
 from enginehouse.router.settlement import Ending, settle
 from enginehouse.services.access_log import AccessRecord
 from enginehouse.services.control.allowances import Now
-from enginehouse.services.control.charges import Charge, charge_logged
+from enginehouse.services.control.charges import CHARGES_MAX, Charge, charge_from_message, charge_logged
 from enginehouse.services.control.database import Transaction
 from enginehouse.services.control.durations import ms_of_timestamp
 from enginehouse.services.control.rows import insert_missing
@@ -92,7 +92,7 @@ async def take_in(
         return row.next_line
     fresh = stretch.after(row.next_line)
     _advance(row, request, fresh, now)
-    await _charge_or_note(transaction, [logged for line in fresh for logged in line or ()], now)
+    await charge_or_note(transaction, [logged for line in fresh for logged in line or ()], now)
     return row.next_line
 
 
@@ -114,7 +114,21 @@ def _advance(
         row.gap_until_ms = max(row.gap_until_ms or 0, until_ms)
 
 
-async def _charge_or_note(transaction: Transaction, logged: Sequence[LoggedCharge], now: Now) -> None:
+def read_reported(request: ledger_pb2.ReportChargesRequest) -> list[LoggedCharge]:
+    """Reads what a router reports of requests that another process admitted.
+
+    Raises:
+        RequestError: a charge is malformed.
+    """
+    if len(request.charges) > CHARGES_MAX:
+        raise RequestError(
+            f"{len(request.charges)} charges in one call; send at most {CHARGES_MAX}", Reason.REQUEST_TOO_LARGE
+        )
+    return [LoggedCharge(charge_from_message(report.charge, report.router), report.fence) for report in request.charges]
+
+
+async def charge_or_note(transaction: Transaction, logged: Sequence[LoggedCharge], now: Now) -> None:
+    """Charges what dead processes' requests used, and only notes those of living ones, who may still settle."""
     if not logged:
         return
     session = transaction.session
@@ -164,7 +178,15 @@ def _charges(record: AccessRecord, ticket: router_pb2.Ticket) -> Iterable[Logged
         used = settlement.used.get(hold.limit, 0)
         amount = min(used, hold.amount)
         if used > 0:
-            charge = Charge(record.request_id, hold.limit, hold.allowance, ticket.router, amount, used - amount)
+            charge = Charge(
+                record.request_id,
+                hold.limit,
+                hold.allowance,
+                ticket.router,
+                amount,
+                used - amount,
+                settlement.deployment,
+            )
             yield LoggedCharge(charge, ticket.fence)
 
 

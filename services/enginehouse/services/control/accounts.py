@@ -46,6 +46,7 @@ class LockedAccounts:
         self._before = {key: _account(row) for key, row in self._rows.items()}
         self._accounts = dict(self._before)
         self._share_rows: dict[str, ShareRow] = {}
+        self._overran: dict[str, str] = {}
 
     @classmethod
     async def lock(
@@ -110,8 +111,8 @@ class LockedAccounts:
             raise InternalError(f"share {share_id} has ended: nothing can be leased into it")
         self._set(key, share_id, *limits.lease(self._accounts[key], share, amount, term_end_ms))
 
-    def charge(self, share_id: str, amount: int, overrun: int) -> Charged:
-        """Charges a request's use.
+    def charge(self, share_id: str, amount: int, overrun: int, deployment: str = "") -> Charged:
+        """Charges a request's use, by `deployment` if that is known.
 
         What comes after the end of a share was charged already if the share was written off. If it was given back,
         because the logs were complete and did not name it, it can only be reported.
@@ -119,6 +120,8 @@ class LockedAccounts:
         key, share = self._share(share_id)
         before = self._accounts[key]
         is_given_back = share.is_closed and self._share_rows[share_id].written_off == 0
+        if overrun:
+            self._overran[key.limit] = deployment
         part = (0, overrun + amount) if is_given_back else (amount, overrun)
         self._set(key, share_id, *limits.charge(before, share, *part))
         after = self._accounts[key]
@@ -171,6 +174,8 @@ class LockedAccounts:
             spent=after.spent,
             allotted=after.allotted,
         )
+        if after.window.start_ms:
+            payload.window_start.FromMilliseconds(after.window.start_ms)
         for percent in limits.thresholds_passed(before, after):
             passed = events_pb2.LimitChanged()
             passed.CopyFrom(payload)
@@ -184,6 +189,7 @@ class LockedAccounts:
                 told = events_pb2.LimitChanged()
                 told.CopyFrom(payload)
                 told.amount = amount
+                told.deployment = self._overran.get(after.limit, "") if what == "overrun" else ""
                 self._transaction.announce("limit", after.limit, what, told)
 
 
@@ -196,6 +202,9 @@ def limit_of(row: LimitRow) -> Limit:
         LimitWindow.ValueType(row.window_kind),
         row.cap,
         row.time_zone,
+        row.start_ms,
+        row.end_ms,
+        row.uid,
     )
 
 

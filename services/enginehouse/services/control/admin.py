@@ -7,7 +7,8 @@ import grpc.aio
 from google.protobuf import empty_pb2
 from typing_extensions import override
 
-from enginehouse.services.control import deployments, keys, limit_resources, tenants
+from enginehouse.router import Jurisdictions
+from enginehouse.services.control import deployments, keys, limit_resources, policies, tenants
 from enginehouse.services.control.clock import Clock
 from enginehouse.services.control.database import Database, Transaction
 from enginehouse.services.control.edit import OPERATOR, Edit
@@ -16,10 +17,12 @@ from enginehouse.services.control.names import (
     KeyName,
     LimitName,
     OrganizationName,
+    PolicySetName,
     ProjectName,
     TenantName,
     checked_id,
 )
+from enginehouse.services.policies import InvalidPolicyError
 from enginehouse.services.server import bearer_token
 from enginehouse.v1 import admin_pb2, admin_pb2_grpc
 
@@ -27,18 +30,20 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 _T = TypeVar("_T")
 
 _UNIX = "unix:"
+_BUILT_IN = Jurisdictions()
 
 
 class AdminService(admin_pb2_grpc.AdminServiceServicer):
-    """Tenants, keys, limits and deployments.
+    """Tenants, keys, limits, deployments and policies.
 
     Over TCP a caller shows a key with the role ADMIN. Over the Unix socket, which only the operating system's user can
     open, it is the operator and shows none.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, jurisdictions: Jurisdictions = _BUILT_IN) -> None:
         self._database = database
         self._clock = clock
+        self._jurisdictions = jurisdictions
 
     @override
     async def CreateTenant(self, request: admin_pb2.CreateTenantRequest, context: _Context) -> admin_pb2.Tenant:
@@ -77,7 +82,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         """Deletes a tenant with its projects and keys."""
         actor = await self._actor(context)
         name = TenantName.parse(request.name)
-        await self._edit(actor, lambda edit: tenants.delete_tenant(edit, name))
+        await self._edit(actor, _keeping_rules(lambda edit: tenants.delete_tenant(edit, name)))
         return empty_pb2.Empty()
 
     @override
@@ -175,14 +180,44 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.Deployment:
         """Replaces a deployment's specification."""
         actor = await self._actor(context)
-        return await self._edit(actor, lambda edit: deployments.update_deployment(edit, request.deployment))
+        change = _keeping_rules(lambda edit: deployments.update_deployment(edit, request.deployment))
+        return await self._edit(actor, change)
 
     @override
     async def DeleteDeployment(self, request: admin_pb2.DeleteDeploymentRequest, context: _Context) -> empty_pb2.Empty:
         """Deletes a deployment."""
         actor = await self._actor(context)
         name = DeploymentName.parse(request.name)
-        await self._edit(actor, lambda edit: deployments.delete_deployment(edit, name))
+        await self._edit(actor, _keeping_rules(lambda edit: deployments.delete_deployment(edit, name)))
+        return empty_pb2.Empty()
+
+    @override
+    async def GetPolicySet(self, request: admin_pb2.GetPolicySetRequest, context: _Context) -> admin_pb2.PolicySet:
+        """Reads the rules in force."""
+        await self._actor(context)
+        name = PolicySetName.parse(request.name)
+        async with self._database.read() as session:
+            return await policies.get_policy_set(session, name)
+
+    @override
+    async def UpdatePolicySet(
+        self, request: admin_pb2.UpdatePolicySetRequest, context: _Context
+    ) -> admin_pb2.PolicySet:
+        """Replaces the rules, or only says what that would lead to."""
+        actor = await self._actor(context)
+        if request.validate_only:
+            async with self._database.read() as session:
+                return await policies.check_policy_set(session, request.policy_set, self._jurisdictions)
+        return await self._edit(actor, lambda edit: policies.update_policy_set(edit, request.policy_set))
+
+    @override
+    async def ReportRefusedPolicySet(
+        self, request: admin_pb2.ReportRefusedPolicySetRequest, context: _Context
+    ) -> empty_pb2.Empty:
+        """Tells everybody that a file could not be read as a set of rules."""
+        actor = await self._actor(context)
+        refused = policies.refused_file(PolicySetName.parse(request.name), list(request.problems))
+        await policies.announce_refusal(self._database, actor, refused)
         return empty_pb2.Empty()
 
     async def _actor(self, context: _Context) -> str:
@@ -194,6 +229,21 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
 
     async def _edit(self, actor: str, change: Callable[[Edit], Awaitable[_T]]) -> _T:
         async def work(transaction: Transaction) -> _T:
-            return await change(Edit(transaction, actor, self._clock.wall_ms()))
+            return await change(Edit(transaction, actor, self._clock.wall_ms(), self._jurisdictions))
 
-        return await self._database.write(work)
+        try:
+            return await self._database.write(work)
+        except InvalidPolicyError as error:
+            await policies.announce_refusal(self._database, actor, error)
+            raise
+
+
+def _keeping_rules(change: Callable[[Edit], Awaitable[_T]]) -> Callable[[Edit], Awaitable[_T]]:
+    """The change, undone when a rule in force would then name what is no longer there."""
+
+    async def checked(edit: Edit) -> _T:
+        result = await change(edit)
+        await policies.check_rules_still_hold(edit)
+        return result
+
+    return checked

@@ -1,21 +1,37 @@
 """What routers lease: fencing numbers, shares acquired all or nothing, and what is given back."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from sqlalchemy import select, tuple_
 
 from enginehouse.contract import Reason, RequestError
-from enginehouse.router.limits import Demand, Limit, Shortage, Window, grant, share_id, window_at
+from enginehouse.router.limits import (
+    IN_FLIGHT,
+    Demand,
+    Limit,
+    Shortage,
+    Window,
+    chunk_ahead,
+    grant,
+    share_id,
+    window_at,
+    windows_after,
+)
 from enginehouse.services.control.accounts import AccountKey, LockedAccounts, limit_of, new_account_row
 from enginehouse.services.control.database import Transaction
 from enginehouse.services.control.durations import duration_of_ms, shorten, timestamp_of_ms
 from enginehouse.services.control.names import checked_id
 from enginehouse.services.control.rows import insert_missing, next_number
-from enginehouse.services.control.schema import AccountRow, AcquisitionRow, LimitRow, RouterRow, ShareRow
+from enginehouse.services.control.schema import AcquisitionRow, LimitRow, ReleaseRow, RouterRow, ShareRow
 from enginehouse.v1 import ledger_pb2
 
 DEMANDS_MAX = 64
+AHEAD_WINDOWS_MAX = 60
+_AFTER_WINDOW_MS = 60_000
+"""A router stops holding some seconds before a term ends, and a request that is checked then is held for still."""
+
 _ID_LENGTH_MAX = 200
 
 
@@ -30,9 +46,17 @@ class Now:
 class MissingAccountsError(Exception):
     """Accounts that are leased from for the first time. Make them with `open_accounts`, then acquire again."""
 
-    def __init__(self, rows: Sequence[AccountRow]) -> None:
-        super().__init__(f"{len(rows)} accounts to be opened")
-        self.rows = rows
+    def __init__(self, windows: Collection[tuple[str, Window]]) -> None:
+        super().__init__(f"{len(windows)} accounts to be opened")
+        self.windows = windows
+
+
+class RecallableError(Exception):
+    """What is missing may lie unused with other router processes: their fences, by account. Nothing was done."""
+
+    def __init__(self, fences: Mapping[AccountKey, Collection[int]]) -> None:
+        super().__init__(f"{len(fences)} accounts may have unused shares")
+        self.fences = fences
 
 
 async def enroll(transaction: Transaction, router: str, now: Now) -> int:
@@ -70,12 +94,24 @@ async def check_fence(transaction: Transaction, router: str, fence: int) -> None
 
 
 async def acquire(
-    transaction: Transaction, request: ledger_pb2.AcquireAllowancesRequest, now: Now, term_ms: int
+    transaction: Transaction,
+    request: ledger_pb2.AcquireAllowancesRequest,
+    now: Now,
+    term_ms: int,
+    recallable: Collection[int] = (),
 ) -> ledger_pb2.AcquireAllowancesResponse:
     """Leases a share of each limit, or of none. An acquisition that was answered is answered the same again.
 
+    Args:
+        transaction: what it belongs to.
+        request: what is asked.
+        now: the moment.
+        term_ms: how long an allowance lasts.
+        recallable: fences of the processes whose unused shares can be asked for, before this is refused.
+
     Raises:
         MissingAccountsError: a window has just begun; see there.
+        RecallableError: there is too little left, and some of those processes have a share.
         RequestError: the request is malformed, the fence is stale, or a limit does not exist.
     """
     demands = _demands(request)
@@ -84,24 +120,33 @@ async def acquire(
     if given is not None:
         return _answer_again(given, request, now)
     limits = await _limits(transaction, [demand.limit for demand in demands])
+    terms = _Terms(now, term_ms)
     windows = {limit.id: window_at(limit, now.wall_ms) for limit in limits.values()}
-    keys = {limit: AccountKey(limit, window.start_ms) for limit, window in windows.items()}
-    accounts = await LockedAccounts.lock(transaction, keys.values())
-    missing = [new_account_row(limits[key.limit], windows[key.limit]) for key in keys.values() if key not in accounts]
+    ahead = {
+        demand.limit: list(terms.windows_ahead(limits[demand.limit], windows[demand.limit]))
+        for demand in demands
+        if demand.amount_ahead
+    }
+    wanted = [*windows.items(), *((limit, window) for limit, later in ahead.items() for window in later)]
+    accounts = await LockedAccounts.lock(transaction, [_key(limit, window) for limit, window in wanted])
+    missing = [(limit, window) for limit, window in wanted if _key(limit, window) not in accounts]
     if missing:
         raise MissingAccountsError(missing)
-    amounts = grant({limit: accounts.account(key) for limit, key in keys.items()}, demands)
+    amounts = grant({limit: accounts.account(_key(limit, window)) for limit, window in windows.items()}, demands)
     if isinstance(amounts, list):
+        await _check_recallable(transaction, {_key(short.limit, windows[short.limit]) for short in amounts}, recallable)
         answer = ledger_pb2.AcquireAllowancesResponse(
             shortages=[_shortage(short, limits[short.limit], windows[short.limit], now) for short in amounts]
         )
     else:
-        shares = await _open_shares(transaction, accounts, request, keys, now)
-        answer = ledger_pb2.AcquireAllowancesResponse()
-        for limit, amount in amounts.items():
-            window, share = windows[limit], shares[limit]
-            accounts.lease(share.id, amount, _term_end_ms(window, now, term_ms))
-            answer.allowances.append(_allowance(limits[limit], window, share, amount, now))
+        leases = [_Lease(limits[limit], windows[limit], amount) for limit, amount in amounts.items()]
+        leases += [
+            _Lease(limits[demand.limit], window, amount)
+            for demand in demands
+            for window in ahead.get(demand.limit, ())
+            if (amount := chunk_ahead(demand, accounts.account(_key(demand.limit, window)).left))
+        ]
+        answer = await _lease(transaction, accounts, request, leases, terms)
     accounts.store()
     # A second call with this id that came here at the same time fails on the key, runs again, and finds the answer.
     transaction.session.add(
@@ -116,29 +161,40 @@ async def acquire(
     return answer
 
 
-async def open_accounts(transaction: Transaction, rows: Iterable[AccountRow]) -> None:
-    """Makes accounts, unless others just did.
+async def open_accounts(transaction: Transaction, windows: Collection[tuple[str, Window]]) -> None:
+    """Makes accounts, unless others just did, or the limit is gone.
 
     A transaction of its own: rows are locked in the order of their keys, and one that makes some of them after it has
-    locked others would break that order.
+    locked others would break that order. The limits are read anew, because a cap may have changed in between, and no
+    account of this window was there to be told.
     """
-    for row in sorted(rows, key=lambda row: (row.limit_id, row.window_start_ms)):
-        await insert_missing(transaction.session, row)
+    rows = await transaction.session.scalars(
+        select(LimitRow)
+        .where(LimitRow.id.in_({limit for limit, _ in windows}))
+        .order_by(LimitRow.id)
+        .with_for_update(read=True)
+    )
+    limits = {row.id: limit_of(row) for row in rows}
+    for limit, window in sorted(windows, key=lambda pair: (pair[0], pair[1].start_ms)):
+        if limit in limits:
+            await insert_missing(transaction.session, new_account_row(limits[limit], window))
 
 
-async def release(transaction: Transaction, request: ledger_pb2.ReleaseAllowancesRequest) -> None:
-    """Gives back parts of shares. A share that has ended, or went with its limit, has nothing to give back.
-
-    A return has no id, so it cannot be told from its repetition: the caller must not repeat one whose outcome it does
-    not know.
+async def release(transaction: Transaction, request: ledger_pb2.ReleaseAllowancesRequest, now: Now) -> None:
+    """Gives back parts of shares, once. A share that has ended, or went with its limit, has nothing to give back.
 
     Raises:
-        RequestError: the fence is stale, a share is another process's, or an amount is negative.
+        RequestError: the fence is stale, a share is another process's, an amount is negative, or there is no id.
     """
-    await check_fence(transaction, request.router, request.fence)
+    if not 0 < len(request.release_id) <= _ID_LENGTH_MAX:
+        raise RequestError(f"release_id must have 1 to {_ID_LENGTH_MAX} characters")
     for part in request.returns:
         if part.amount < 0:
             raise RequestError(f"allowance {part.allowance}: cannot return {part.amount}; amounts are not negative")
+    await check_fence(transaction, request.router, request.fence)
+    done = ReleaseRow(id=request.release_id, router=request.router, fence=request.fence, answer_ms=now.steady_ms)
+    if not await insert_missing(transaction.session, done):
+        return
     share_ids = {part.allowance for part in request.returns}
     accounts = await LockedAccounts.lock(transaction, await keys_of(transaction, share_ids), share_ids)
     for part in request.returns:
@@ -169,9 +225,11 @@ def _demands(request: ledger_pb2.AcquireAllowancesRequest) -> list[Demand]:
     if len({demand.limit for demand in request.demands}) < len(request.demands):
         raise RequestError("an acquisition names every limit once")
     for demand in request.demands:
-        if demand.amount_min < 0 or demand.amount_want < 0:
+        if min(demand.amount_min, demand.amount_want, demand.amount_ahead) < 0:
             raise RequestError(f"limit {demand.limit[:80]!r}: amounts must not be negative")
-    return [Demand(demand.limit, demand.amount_min, demand.amount_want) for demand in request.demands]
+    return [
+        Demand(demand.limit, demand.amount_min, demand.amount_want, demand.amount_ahead) for demand in request.demands
+    ]
 
 
 def _answer_again(
@@ -183,6 +241,8 @@ def _answer_again(
     passed_ms = now.steady_ms - row.answer_ms
     for allowance in answer.allowances:
         shorten(allowance.term, passed_ms)
+        if allowance.HasField("window_starts_in"):
+            shorten(allowance.window_starts_in, passed_ms)
         if allowance.HasField("window_left"):
             shorten(allowance.window_left, passed_ms)
     for shortage in answer.shortages:
@@ -202,55 +262,123 @@ async def _limits(transaction: Transaction, ids: Sequence[str]) -> dict[str, Lim
     return limits
 
 
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """When what is leased now ends, and which windows begin before that."""
+
+    now: Now
+    term_ms: int
+
+    def end_ms(self, window: Window) -> int:
+        """On the steady clock: soon after the window's end, so that the share can be held in until then."""
+        if window.end_ms is None:
+            return self.now.steady_ms + self.term_ms
+        return self.now.steady_ms + min(self.term_ms, window.end_ms - self.now.wall_ms + _AFTER_WINDOW_MS)
+
+    def windows_ahead(self, limit: Limit, window: Window) -> Iterable[Window]:
+        """Those that begin within the term. Requests in flight have none: a slot is given back, whenever that is."""
+        if limit.unit == IN_FLIGHT:
+            return ()
+        return islice(windows_after(limit, window, self.now.wall_ms + self.term_ms), AHEAD_WINDOWS_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    limit: Limit
+    window: Window
+    amount: int
+
+    @property
+    def key(self) -> AccountKey:
+        return _key(self.limit.id, self.window)
+
+
+async def _lease(
+    transaction: Transaction,
+    accounts: LockedAccounts,
+    request: ledger_pb2.AcquireAllowancesRequest,
+    leases: Sequence[_Lease],
+    terms: _Terms,
+) -> ledger_pb2.AcquireAllowancesResponse:
+    shares = await _open_shares(transaction, accounts, request, [one.key for one in leases], terms.now)
+    answer = ledger_pb2.AcquireAllowancesResponse()
+    for one in leases:
+        share = shares[one.key]
+        accounts.lease(share.id, one.amount, terms.end_ms(one.window))
+        answer.allowances.append(_allowance(one.limit, one.window, share, one.amount, terms.now))
+    return answer
+
+
+async def _check_recallable(
+    transaction: Transaction, keys: Collection[AccountKey], recallable: Collection[int]
+) -> None:
+    if not recallable:
+        return
+    rows = await transaction.session.execute(
+        select(ShareRow.limit_id, ShareRow.window_start_ms, ShareRow.fence).where(
+            tuple_(ShareRow.limit_id, ShareRow.window_start_ms).in_([(key.limit, key.window_start_ms) for key in keys]),
+            ShareRow.fence.in_(recallable),
+            ShareRow.remaining > 0,
+        )
+    )
+    fences: dict[AccountKey, set[int]] = {}
+    for limit, start_ms, fence in rows:
+        fences.setdefault(AccountKey(limit, start_ms), set()).add(fence)
+    if fences:
+        raise RecallableError(fences)
+
+
 async def _open_shares(
     transaction: Transaction,
     accounts: LockedAccounts,
     request: ledger_pb2.AcquireAllowancesRequest,
-    keys: Mapping[str, AccountKey],
+    keys: Sequence[AccountKey],
     now: Now,
-) -> dict[str, ShareRow]:
-    pairs = [(key.limit, key.window_start_ms) for key in keys.values()]
+) -> dict[AccountKey, ShareRow]:
     rows = await accounts.load_shares(
         ShareRow.fence == request.fence,
         ~ShareRow.is_closed,
-        tuple_(ShareRow.limit_id, ShareRow.window_start_ms).in_(pairs),
+        tuple_(ShareRow.limit_id, ShareRow.window_start_ms).in_([(key.limit, key.window_start_ms) for key in keys]),
     )
-    shares = {row.limit_id: row for row in rows}
-    for limit, key in keys.items():
-        if limit not in shares:
+    shares = {AccountKey(row.limit_id, row.window_start_ms): row for row in rows}
+    for key in keys:
+        if key not in shares:
             # Numbered, because an id must never come back: a process may still hold in what it knows of a share that
             # has ended, or that went with its limit.
             number = await next_number(transaction.session, "share")
-            shares[limit] = ShareRow(
-                id=f"{share_id(request.fence, limit, Window(key.window_start_ms, None))}.{number}",
+            shares[key] = ShareRow(
+                id=f"{share_id(request.fence, key.limit, Window(key.window_start_ms, None))}.{number}",
                 router=request.router,
                 fence=request.fence,
-                limit_id=limit,
+                limit_id=key.limit,
                 window_start_ms=key.window_start_ms,
                 remaining=0,
                 term_end_ms=0,
                 create_ms=now.steady_ms,
             )
-            accounts.add_share(shares[limit])
+            accounts.add_share(shares[key])
     return shares
 
 
-def _term_end_ms(window: Window, now: Now, term_ms: int) -> int:
-    left_ms = term_ms if window.end_ms is None else min(term_ms, window.end_ms - now.wall_ms)
-    return now.steady_ms + left_ms
+def _key(limit: str, window: Window) -> AccountKey:
+    return AccountKey(limit, window.start_ms)
 
 
 def _allowance(limit: Limit, window: Window, share: ShareRow, amount: int, now: Now) -> ledger_pb2.Allowance:
     allowance = ledger_pb2.Allowance(
         id=share.id,
         limit=limit.id,
+        limit_uid=limit.uid,
         unit=limit.unit,
         amount=amount,
         term=duration_of_ms(share.term_end_ms - now.steady_ms),
         cap=limit.cap,
     )
-    if window.end_ms is not None:
+    if window.start_ms:
         allowance.window_start.CopyFrom(timestamp_of_ms(window.start_ms))
+    if window.start_ms > now.wall_ms:
+        allowance.window_starts_in.CopyFrom(duration_of_ms(window.start_ms - now.wall_ms))
+    if window.end_ms is not None:
         allowance.window_end.CopyFrom(timestamp_of_ms(window.end_ms))
         allowance.window_left.CopyFrom(duration_of_ms(window.end_ms - now.wall_ms))
     return allowance

@@ -8,6 +8,7 @@ from enginehouse.services.control.edit import Edit
 from enginehouse.services.control.keys import create_key
 from enginehouse.services.control.limit_resources import declare_limits, drop_limits
 from enginehouse.services.control.names import KeyName, OrganizationName, TenantName
+from enginehouse.services.control.policies import declare_policy_set
 from enginehouse.services.control.schema import OrganizationRow
 from enginehouse.services.control.tenants import create_tenant, declare_tenants, drop_tenants
 from enginehouse.v1 import admin_pb2
@@ -19,11 +20,15 @@ ADMIN_KEY = KeyName("default", "operators", "default", "admin")
 
 @dataclass(frozen=True, slots=True)
 class DeclaredResources:
-    """What the configuration file declares: messages with their names; output-only fields are ignored."""
+    """What the configuration file declares: messages with their names; output-only fields are ignored.
+
+    Without a `policy_set` the one that was made through the API stays.
+    """
 
     tenants: Sequence[admin_pb2.Tenant] = ()
     limits: Sequence[admin_pb2.Limit] = ()
     deployments: Sequence[admin_pb2.Deployment] = ()
+    policy_set: admin_pb2.PolicySet | None = None
 
 
 async def bootstrap(edit: Edit) -> str | None:
@@ -50,11 +55,15 @@ async def apply_declared(edit: Edit, declared: DeclaredResources) -> None:
     Raises:
         RequestError: a resource is wrong; its name is in the message.
     """
-    # Limits last, because their scopes must exist, and dropped first, because theirs may go.
+    # Limits late, because their scopes must exist, and dropped first, because theirs may go. A policy may name only
+    # what there is in the end: models for those of tenants, and tenants too for the rules.
     await drop_limits(edit, {limit.name for limit in declared.limits})
-    await declare_tenants(edit, declared.tenants)
     await declare_deployments(edit, declared.deployments)
+    await drop_deployments(edit, {deployment.name for deployment in declared.deployments})
+    await edit.session.flush()
+    await declare_tenants(edit, declared.tenants)
     await edit.session.flush()
     await declare_limits(edit, declared.limits)
     await drop_tenants(edit, {tenant.name for tenant in declared.tenants})
-    await drop_deployments(edit, {deployment.name for deployment in declared.deployments})
+    await edit.session.flush()
+    await declare_policy_set(edit, declared.policy_set)

@@ -11,6 +11,7 @@ from enginehouse.router.limits import IN_FLIGHT
 from enginehouse.services.control.accounts import Charged, LockedAccounts
 from enginehouse.services.control.allowances import Now, keys_of
 from enginehouse.services.control.database import Transaction
+from enginehouse.services.control.quarantine import quarantine
 from enginehouse.services.control.schema import ChargeRow
 from enginehouse.v1 import ledger_pb2
 
@@ -27,7 +28,7 @@ class ChargeSource(IntEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Charge:
-    """What one request used of one limit: inside its hold, and beyond."""
+    """What one request used of one limit: inside its hold, and beyond. `deployment` did the work; empty: unknown."""
 
     request_id: str
     limit: str
@@ -35,6 +36,7 @@ class Charge:
     router: str
     amount: int
     overrun: int
+    deployment: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -52,15 +54,7 @@ async def settle(transaction: Transaction, request: ledger_pb2.SettleChargesRequ
         raise RequestError(
             f"{len(request.charges)} charges in one call; send at most {CHARGES_MAX}", Reason.REQUEST_TOO_LARGE
         )
-    charges = [
-        Charge(charge.request_id, charge.limit, charge.allowance, request.router, charge.amount, charge.overrun)
-        for charge in request.charges
-    ]
-    for charge in charges:
-        if not 0 < len(charge.request_id) <= _ID_LENGTH_MAX:
-            raise RequestError(f"a charge's request_id must have 1 to {_ID_LENGTH_MAX} characters")
-        if charge.amount < 0 or charge.overrun < 0:
-            raise RequestError(f"request {charge.request_id}: amounts must not be negative")
+    charges = [charge_from_message(charge, request.router) for charge in request.charges]
     accounts = await _locked(transaction, charges)
     for charge in charges:
         complaint = _misfit(charge, accounts)
@@ -69,6 +63,27 @@ async def settle(transaction: Transaction, request: ledger_pb2.SettleChargesRequ
     count = await charge_locked(transaction, accounts, charges, ChargeSource.ROUTER, now)
     accounts.store()
     return count
+
+
+def charge_from_message(message: ledger_pb2.Charge, router: str) -> Charge:
+    """Reads a charge of a request that `router` admitted.
+
+    Raises:
+        RequestError: it has no request id, or a negative amount.
+    """
+    if not 0 < len(message.request_id) <= _ID_LENGTH_MAX:
+        raise RequestError(f"a charge's request_id must have 1 to {_ID_LENGTH_MAX} characters")
+    if message.amount < 0 or message.overrun < 0:
+        raise RequestError(f"request {message.request_id}: amounts must not be negative")
+    return Charge(
+        message.request_id,
+        message.limit,
+        message.allowance,
+        router,
+        message.amount,
+        message.overrun,
+        message.deployment,
+    )
 
 
 async def charge_logged(transaction: Transaction, charges: Collection[Charge], now: Now) -> int:
@@ -103,8 +118,9 @@ async def charge_locked(
         if accounts.share(charge.share) is None or _misfit(charge, accounts) is not None:
             charged = Charged(0, 0, charge.amount + charge.overrun)
         else:
-            charged = accounts.charge(charge.share, charge.amount, charge.overrun)
+            charged = accounts.charge(charge.share, charge.amount, charge.overrun, charge.deployment)
         transaction.session.add(_row(charge, charged, source, now))
+    await quarantine(transaction, {charge.deployment for charge in new if charge.overrun and charge.deployment})
     return len(new)
 
 

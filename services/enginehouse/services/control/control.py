@@ -15,8 +15,10 @@ from enginehouse.services.control.database import Database, Transaction
 from enginehouse.services.control.edit import CONFIGURATION, Edit
 from enginehouse.services.control.events import EventSink
 from enginehouse.services.control.ledger import LedgerService
+from enginehouse.services.control.policies import announce_refusal
 from enginehouse.services.control.publisher import DesiredStore, Publisher
 from enginehouse.services.control.settings import ControlSettings
+from enginehouse.services.policies import InvalidPolicyError
 from enginehouse.services.server import GrpcServer, Listen
 from enginehouse.v1 import admin_pb2_grpc, ledger_pb2_grpc
 
@@ -67,7 +69,7 @@ class Control:
         self.database = Database(settings.database_url, events=events, desired_changed=self._desired_changed)
         self.publisher = Publisher(self.database, desired)
         self.ledger = LedgerService(self.database, settings, clock, read_line)
-        self._admin = AdminService(self.database, clock)
+        self._admin = AdminService(self.database, clock, settings.jurisdictions)
         self._server: GrpcServer | None = None
         self._background = Background()
 
@@ -85,6 +87,7 @@ class Control:
 
     async def stop(self, *, grace_s: float = 5.0) -> None:
         """Lets running calls finish for up to `grace_s` seconds, and ends."""
+        self.ledger.stop()
         if self._server is not None:
             await self._server.stop(grace_s=grace_s)
         await self._background.stop()
@@ -94,9 +97,14 @@ class Control:
         """Makes declared resources what the configuration says. See `bootstrap.apply_declared`."""
 
         async def work(transaction: Transaction) -> None:
-            await apply_declared(Edit(transaction, CONFIGURATION, self._clock.wall_ms()), declared)
+            edit = Edit(transaction, CONFIGURATION, self._clock.wall_ms(), self._settings.jurisdictions)
+            await apply_declared(edit, declared)
 
-        await self.database.write(work)
+        try:
+            await self.database.write(work)
+        except InvalidPolicyError as error:
+            await announce_refusal(self.database, CONFIGURATION, error)
+            raise
 
     def store_returned(self) -> None:
         """The desired store was away and is back: everything in it is compared."""

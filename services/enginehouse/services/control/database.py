@@ -1,7 +1,7 @@
 """The database: one engine for SQLite and PostgreSQL, short transactions, foreign errors mapped to ours."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +127,10 @@ class Database:
         task.add_done_callback(self._finished)
         return await asyncio.shield(task)
 
+    def announce(self, event: Event) -> None:
+        """Has an event sent about something that changed nothing here."""
+        self._send([event])
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """A session that only reads, beside any writer."""
@@ -162,13 +166,16 @@ class Database:
                 yield
 
     def _tell(self, transaction: Transaction) -> None:
-        for told in transaction.events:
+        self._send(transaction.events)
+        if transaction.desired_changed:
+            self._desired_changed()
+
+    def _send(self, events: Iterable[Event]) -> None:
+        for told in events:
             try:
                 self._events.publish(told.kind, told.subject_id, told.what, told.payload)
             except Exception:  # noqa: BLE001 (what is committed is committed, whoever hears of it)
                 _log.exception("event not sent", kind=told.kind, what=told.what)
-        if transaction.desired_changed:
-            self._desired_changed()
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

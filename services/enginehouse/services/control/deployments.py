@@ -34,11 +34,15 @@ async def list_deployments(session: AsyncSession) -> list[admin_pb2.Deployment]:
 
 
 async def update_deployment(edit: Edit, deployment: admin_pb2.Deployment) -> admin_pb2.Deployment:
-    """Replaces the specification. The revision grows only when it is another one."""
+    """Replaces the specification, and lifts a quarantine. The revision grows only when it is another one."""
     name = DeploymentName.parse(deployment.name)
     row = await _locked(edit.session, name)
     check_etag(deployment.name, deployment.etag, deployment_of(row).etag)
-    return await _replace(edit, row, _spec(name, deployment))
+    was_quarantined, row.quarantine = row.quarantine, ""
+    updated = await _replace(edit, row, _spec(name, deployment))
+    if was_quarantined:
+        edit.changed(str(name), "updated", updated.etag)
+    return updated
 
 
 async def delete_deployment(edit: Edit, name: DeploymentName) -> None:
@@ -78,6 +82,7 @@ def deployment_of(row: DeploymentRow) -> admin_pb2.Deployment:
     deployment = admin_pb2.Deployment.FromString(row.spec)
     deployment.revision = row.revision
     deployment.etag = etag_of(deployment)
+    deployment.quarantine = row.quarantine
     return deployment
 
 
@@ -88,6 +93,7 @@ def _spec(name: DeploymentName, deployment: admin_pb2.Deployment) -> admin_pb2.D
     spec.name = str(name)
     spec.ClearField("revision")
     spec.ClearField("etag")
+    spec.ClearField("quarantine")
     return spec
 
 

@@ -3,17 +3,22 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from enginehouse.contract import Reason, RequestError
+from enginehouse.router import Jurisdictions
 from enginehouse.services.control.database import Transaction
+from enginehouse.services.policies import InvalidPolicyError
 from enginehouse.v1 import events_pb2
 
 CONFIGURATION = "configuration"
 """The actor behind declared resources."""
+
+LEDGER = "ledger"
+"""The actor behind a quarantine."""
 
 OPERATOR = "operator"
 """The actor behind calls through the Unix socket."""
@@ -29,11 +34,13 @@ class Edit:
         transaction: what it belongs to.
         actor: the name of the key, or `OPERATOR`, or `CONFIGURATION`.
         wall_ms: when, in Unix milliseconds.
+        jurisdictions: the tree that residency rules are read with.
     """
 
     transaction: Transaction
     actor: str
     wall_ms: int
+    jurisdictions: Jurisdictions = field(default_factory=Jurisdictions)
 
     @property
     def session(self) -> AsyncSession:
@@ -68,6 +75,8 @@ def about(name: object) -> Iterator[None]:
     """Has a caller's error inside say which of several resources is wrong."""
     try:
         yield
+    except InvalidPolicyError as error:
+        raise InvalidPolicyError(error.name, [f"{name}: {line}" for line in error.lines]) from error
     except RequestError as error:
         raise RequestError(f"{name}: {error.message}", error.reason, metadata=error.metadata) from error
 

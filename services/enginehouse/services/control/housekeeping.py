@@ -5,20 +5,28 @@ from sqlalchemy import delete, exists, or_, update
 from enginehouse.services.control.access_logs import COMPLETE_MS
 from enginehouse.services.control.allowances import Now
 from enginehouse.services.control.database import Transaction
-from enginehouse.services.control.schema import AccessLogRow, AccountRow, AcquisitionRow, ChargeRow, ShareRow
+from enginehouse.services.control.schema import (
+    AccessLogRow,
+    AccountRow,
+    AcquisitionRow,
+    ChargeRow,
+    ReleaseRow,
+    ShareRow,
+)
 from enginehouse.services.control.settings import ControlSettings
 
 
 async def tidy(transaction: Transaction, settings: ControlSettings, now: Now) -> None:
     """Deletes what nobody can ask for any more.
 
-    Answers to acquisitions go with the shares they gave; charges only once their share has ended, because until then
-    they are what keeps a request from being charged twice.
+    Answers to acquisitions and releases go with the shares they were about; charges only once their share has ended,
+    because until then they are what keeps a request from being charged twice.
     """
     history_ms = now.wall_ms - round(settings.history_s * 1000)
     session = transaction.session
     answered_ms = now.steady_ms - settings.term_ms - settings.doubt_ms
     await session.execute(delete(AcquisitionRow).where(AcquisitionRow.answer_ms < answered_ms))
+    await session.execute(delete(ReleaseRow).where(ReleaseRow.answer_ms < answered_ms))
     is_open = exists().where(ShareRow.id == ChargeRow.share_id, ~ShareRow.is_closed)
     await session.execute(delete(ChargeRow).where(ChargeRow.create_ms < history_ms, ~is_open))
     await session.execute(delete(ShareRow).where(ShareRow.is_closed, ShareRow.term_end_ms < history_ms))

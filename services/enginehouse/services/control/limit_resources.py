@@ -5,10 +5,10 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import ColumnElement, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from enginehouse.contract import RequestError
-from enginehouse.router.limits import Window, window_at
+from enginehouse.contract import Reason, RequestError
+from enginehouse.router.limits import Window, cap_in, counts_in, window_at
 from enginehouse.services.control.accounts import AccountKey, LockedAccounts, limit_of
-from enginehouse.services.control.durations import timestamp_of_ms
+from enginehouse.services.control.durations import ms_of_timestamp, timestamp_of_ms
 from enginehouse.services.control.edit import Edit, about, check_etag, etag_of, exists, not_found
 from enginehouse.services.control.names import (
     DeploymentName,
@@ -18,6 +18,7 @@ from enginehouse.services.control.names import (
     ProjectName,
     TenantName,
 )
+from enginehouse.services.control.rows import next_number
 from enginehouse.services.control.schema import (
     AccountRow,
     DeploymentRow,
@@ -35,11 +36,22 @@ _MODELS = "models/"
 
 
 async def create_limit(edit: Edit, name: LimitName, limit: admin_pb2.Limit) -> admin_pb2.Limit:
-    """Creates a limit on a scope that exists."""
+    """Creates a limit on a scope that exists.
+
+    Raises:
+        RequestError: the limit is not valid, its period is over, or another of this scope, unit and window counts at
+            the same time: of two the larger cap would mean nothing.
+    """
     check_limit(limit)
+    start_ms, end_ms = _period_of(limit)
+    if end_ms is not None and end_ms <= edit.wall_ms:
+        raise RequestError(
+            f"limit.end_time is {limit.end_time.ToJsonString()}, which has passed: the limit would never count"
+        )
     await _check_scope(edit.session, limit.scope)
     if await edit.session.get(LimitRow, name.limit) is not None:
         raise exists(name)
+    await _check_alone(edit.session, limit, start_ms, end_ms)
     row = LimitRow(
         id=name.limit,
         scope=limit.scope,
@@ -48,6 +60,9 @@ async def create_limit(edit: Edit, name: LimitName, limit: admin_pb2.Limit) -> a
         cap=limit.cap,
         time_zone=limit.time_zone or "UTC",
         declared=False,
+        start_ms=start_ms,
+        end_ms=end_ms,
+        uid=await next_number(edit.session, "limit"),
     )
     edit.session.add(row)
     return _noted(edit, row, "created")
@@ -71,14 +86,15 @@ async def update_limit(edit: Edit, limit: admin_pb2.Limit) -> admin_pb2.Limit:
     """Changes the cap, at once and also in the windows that are open. Fields that are not set stay as they are.
 
     Raises:
-        RequestError: scope, unit, window or time zone would change; what was counted so far would lose its meaning.
+        RequestError: scope, unit, window, time zone or period would change; what was counted so far would lose its
+            meaning.
     """
     name = LimitName.parse(limit.name)
     row = await _locked(edit.session, name)
     check_etag(limit.name, limit.etag, limit_message(row).etag)
     if not _is_same_kind(row, limit):
         raise RequestError(
-            f"{name}: scope, unit, window and time zone of a limit cannot change; delete it and create another"
+            f"{name}: scope, unit, window, time zone and period of a limit cannot change; delete it and create another"
         )
     await _set_cap(edit, row, limit.cap)
     return (await _with_status(edit.session, [row], edit.wall_ms))[0]
@@ -107,7 +123,7 @@ async def _declare(edit: Edit, name: LimitName, limit: admin_pb2.Limit) -> None:
     whole.CopyFrom(limit)
     whole.time_zone = limit.time_zone or "UTC"  # here absent means the default, and not as it was
     row = await edit.session.get(LimitRow, name.limit, with_for_update=True)
-    if row is not None and not _is_same_kind(row, whole):
+    if row is not None and not (_is_same_kind(row, whole) and (row.start_ms, row.end_ms) == _period_of(limit)):
         await delete_limit(edit, name)
         row = None
     if row is None:
@@ -136,6 +152,11 @@ def limit_message(row: LimitRow) -> admin_pb2.Limit:
         cap=row.cap,
         time_zone=row.time_zone,
     )
+    if row.start_ms is not None:
+        limit.start_time.CopyFrom(timestamp_of_ms(row.start_ms))
+    if row.end_ms is not None:
+        limit.end_time.CopyFrom(timestamp_of_ms(row.end_ms))
+    limit.uid = row.uid
     limit.etag = etag_of(limit)
     return limit
 
@@ -147,8 +168,10 @@ async def _set_cap(edit: Edit, row: LimitRow, cap: int) -> None:
     accounts = await _lock_accounts(
         edit, row, or_(AccountRow.window_end_ms.is_(None), AccountRow.window_end_ms > edit.wall_ms)
     )
+    limit = limit_of(row)
     for key in accounts:
-        accounts.set_cap(key, cap)
+        if counts_in(limit, accounts.account(key).window):
+            accounts.set_cap(key, cap)
     accounts.store()
     row.cap = cap
     _noted(edit, row, "updated")
@@ -167,7 +190,32 @@ def _is_same_kind(row: LimitRow, limit: admin_pb2.Limit) -> bool:
         and (limit.unit or row.unit) == row.unit
         and (limit.window or row.window_kind) == row.window_kind
         and (limit.time_zone or row.time_zone) == row.time_zone
+        and (not limit.HasField("start_time") or ms_of_timestamp(limit.start_time) == row.start_ms)
+        and (not limit.HasField("end_time") or ms_of_timestamp(limit.end_time) == row.end_ms)
     )
+
+
+def _period_of(limit: admin_pb2.Limit) -> tuple[int | None, int | None]:
+    start_ms = ms_of_timestamp(limit.start_time) if limit.HasField("start_time") else None
+    end_ms = ms_of_timestamp(limit.end_time) if limit.HasField("end_time") else None
+    return start_ms, end_ms
+
+
+async def _check_alone(session: AsyncSession, limit: admin_pb2.Limit, start_ms: int | None, end_ms: int | None) -> None:
+    rows = await session.scalars(
+        select(LimitRow)
+        .where(LimitRow.scope == limit.scope, LimitRow.unit == limit.unit, LimitRow.window_kind == limit.window)
+        .order_by(LimitRow.id)
+    )
+    for row in rows:
+        begins_later = end_ms is not None and row.start_ms is not None and row.start_ms >= end_ms
+        ended_before = start_ms is not None and row.end_ms is not None and row.end_ms <= start_ms
+        if not begins_later and not ended_before:
+            raise RequestError(
+                f"{LimitName(row.id)} caps the same unit of {limit.scope[:200]!r} in the same windows at the same time;"
+                " update that one, or give both a start_time and an end_time that do not overlap",
+                Reason.RESOURCE_EXISTS,
+            )
 
 
 async def _check_scope(session: AsyncSession, scope: str) -> None:
@@ -213,7 +261,7 @@ async def _with_status(session: AsyncSession, rows: Sequence[LimitRow], now_ms: 
 
 
 def _status(row: LimitRow, window: Window, account: AccountRow | None) -> admin_pb2.LimitStatus:
-    status = admin_pb2.LimitStatus(cap_effective=row.cap)
+    status = admin_pb2.LimitStatus(cap_effective=cap_in(limit_of(row), window))
     if account is not None:
         status = admin_pb2.LimitStatus(
             spent=account.spent,
@@ -222,8 +270,9 @@ def _status(row: LimitRow, window: Window, account: AccountRow | None) -> admin_
             overrun=account.overrun,
             written_off=account.written_off,
         )
-    if window.end_ms is not None:
+    if window.start_ms:
         status.window_start.CopyFrom(timestamp_of_ms(window.start_ms))
+    if window.end_ms is not None:
         status.window_end.CopyFrom(timestamp_of_ms(window.end_ms))
     return status
 

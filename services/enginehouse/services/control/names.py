@@ -129,6 +129,14 @@ class LimitName(_Name):
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class PolicySetName(_Name):
+    """Name of a set of policy rules."""
+
+    _format = "policies/{policy_set}"
+    policy_set: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class DeploymentName(_Name):
     """Name of a deployment."""
 

@@ -15,6 +15,7 @@ from enginehouse.services.control.database import Database
 from enginehouse.services.control.deployments import deployment_of
 from enginehouse.services.control.keys import key_of
 from enginehouse.services.control.limit_resources import limit_message
+from enginehouse.services.control.policies import published_policy_set
 from enginehouse.services.control.schema import DeploymentRow, KeyRow, LimitRow, TenantRow
 from enginehouse.services.control.secret_keys import SCHEME
 from enginehouse.services.control.tenants import tenant_of
@@ -22,7 +23,7 @@ from enginehouse.services.control.tenants import tenant_of
 _log = structlog.get_logger(__name__)
 
 # A key lets requests in, so it comes after all that restrains them, and goes before.
-_ORDER = ("limits.", "tenants.", "deployments.", "keys.")
+_ORDER = ("policies.", "limits.", "tenants.", "deployments.", "keys.")
 
 
 class DesiredStore(Protocol):
@@ -143,6 +144,8 @@ def _rank(key: str) -> tuple[int, str]:
 
 
 async def _desired(session: AsyncSession) -> AsyncIterator[tuple[str, bytes]]:
+    policy_set = await published_policy_set(session)
+    yield policy_set.name.replace("/", "."), _bytes(policy_set)
     for limit in await session.scalars(select(LimitRow)):
         yield f"limits.{limit.id}", _bytes(limit_message(limit))
     for tenant in await session.scalars(select(TenantRow)):

@@ -80,7 +80,10 @@ class KeyRow(Base):
 
 
 class DeploymentRow(Base):
-    """A deployment: the message as it is served, and the same as JSON for whoever reads the table."""
+    """A deployment: the message as it is served, and the same as JSON for whoever reads the table.
+
+    `quarantine` says why no request may go to it. Empty: it may.
+    """
 
     __tablename__ = "deployments"
 
@@ -88,6 +91,20 @@ class DeploymentRow(Base):
     spec: Mapped[bytes]
     spec_json: Mapped[str] = mapped_column(Text)
     revision: Mapped[int]
+    declared: Mapped[bool]
+    quarantine: Mapped[str] = mapped_column(default="", server_default="")
+
+
+class PolicySetRow(Base):
+    """A set of policy rules: the rules and data classes as they are served, and the same as JSON for readers."""
+
+    __tablename__ = "policies"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    spec: Mapped[bytes]
+    spec_json: Mapped[str] = mapped_column(Text)
+    revision: Mapped[int]
+    update_ms: Mapped[int]
     declared: Mapped[bool]
 
 
@@ -101,7 +118,10 @@ class RevisionRow(Base):
 
 
 class LimitRow(Base):
-    """A limit. Only its cap ever changes."""
+    """A limit. Only its cap ever changes. It counts from `start_ms` to `end_ms`; None: from ever, for ever.
+
+    `uid` differs for every limit that ever was, also of one id.
+    """
 
     __tablename__ = "limits"
     __table_args__ = (CheckConstraint("cap > 0", name="cap_positive"),)
@@ -113,6 +133,9 @@ class LimitRow(Base):
     cap: Mapped[int]
     time_zone: Mapped[str]
     declared: Mapped[bool]
+    start_ms: Mapped[int | None] = mapped_column(default=None)
+    end_ms: Mapped[int | None] = mapped_column(default=None)
+    uid: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class AccountRow(Base):
@@ -180,6 +203,18 @@ class AcquisitionRow(Base):
     router: Mapped[str]
     fence: Mapped[int]
     answer: Mapped[bytes]
+    answer_ms: Mapped[int]
+
+
+class ReleaseRow(Base):
+    """A release that was done, not to be done again. `answer_ms` is on the steady clock."""
+
+    __tablename__ = "releases"
+    __table_args__ = (Index(None, "answer_ms"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    router: Mapped[str]
+    fence: Mapped[int]
     answer_ms: Mapped[int]
 
 

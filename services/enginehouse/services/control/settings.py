@@ -1,7 +1,9 @@
 """What control must be told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from enginehouse.router import Jurisdictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class ControlSettings:
         clock_drift_s: how far the clocks of two hosts may be apart.
         resolve_interval_s: how often doubt is looked at.
         envoy_silence_s: an Envoy whose log nobody has shipped for so long is taken to be gone.
+        jurisdictions: the tree that residency rules are read with: the user's own groups are in it.
         history_s: how long charges, ended windows and ended shares are kept.
     """
 
@@ -34,6 +37,7 @@ class ControlSettings:
     resolve_interval_s: float = 15
     envoy_silence_s: float = 24 * 3600
     history_s: float = 31 * 24 * 3600
+    jurisdictions: Jurisdictions = field(default_factory=Jurisdictions)
 
     @property
     def term_ms(self) -> int:

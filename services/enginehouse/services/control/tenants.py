@@ -8,14 +8,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from enginehouse.services.control.durations import timestamp_of_ms
 from enginehouse.services.control.edit import Edit, about, check_etag, etag_of, exists, not_found
 from enginehouse.services.control.names import WILDCARD, OrganizationName, TenantName
+from enginehouse.services.control.policies import checked_tenant_policy
 from enginehouse.services.control.schema import OrganizationRow, TenantRow
-from enginehouse.services.control.validation import check_display_name, check_policy
+from enginehouse.services.control.validation import check_display_name
 from enginehouse.v1 import admin_pb2
 
 
 async def create_tenant(edit: Edit, name: TenantName, tenant: admin_pb2.Tenant) -> admin_pb2.Tenant:
     """Creates a tenant under an organization that exists."""
-    _check(tenant)
+    policy = await _checked_policy(edit, name, tenant)
     organization = OrganizationName(name.organization)
     if await edit.session.get(OrganizationRow, name.organization) is None:
         raise not_found(organization)
@@ -25,7 +26,7 @@ async def create_tenant(edit: Edit, name: TenantName, tenant: admin_pb2.Tenant) 
         organization=name.organization,
         id=name.tenant,
         display_name=tenant.display_name,
-        policy=tenant.policy.SerializeToString(deterministic=True),
+        policy=policy.SerializeToString(deterministic=True),
         create_ms=edit.wall_ms,
         declared=False,
     )
@@ -48,10 +49,11 @@ async def list_tenants(session: AsyncSession, parent: OrganizationName) -> list[
 
 async def update_tenant(edit: Edit, tenant: admin_pb2.Tenant) -> admin_pb2.Tenant:
     """Replaces display name and policy."""
-    _check(tenant)
-    row = await _locked(edit.session, TenantName.parse(tenant.name))
+    name = TenantName.parse(tenant.name)
+    policy = await _checked_policy(edit, name, tenant)
+    row = await _locked(edit.session, name)
     check_etag(tenant.name, tenant.etag, tenant_of(row).etag)
-    return _replace(edit, row, tenant)
+    return _replace(edit, row, tenant.display_name, policy)
 
 
 async def delete_tenant(edit: Edit, name: TenantName) -> None:
@@ -74,8 +76,7 @@ async def _declare(edit: Edit, name: TenantName, tenant: admin_pb2.Tenant) -> No
         await create_tenant(edit, name, tenant)
         row = await _known(edit.session, name)
     else:
-        _check(tenant)
-        _replace(edit, row, tenant)
+        _replace(edit, row, tenant.display_name, await _checked_policy(edit, name, tenant))
     row.declared = True
 
 
@@ -99,15 +100,15 @@ def tenant_of(row: TenantRow) -> admin_pb2.Tenant:
     return tenant
 
 
-def _check(tenant: admin_pb2.Tenant) -> None:
+async def _checked_policy(edit: Edit, name: TenantName, tenant: admin_pb2.Tenant) -> admin_pb2.Policy:
     check_display_name(tenant.display_name)
-    check_policy(tenant.policy)
+    return await checked_tenant_policy(edit, str(name), tenant.policy)
 
 
-def _replace(edit: Edit, row: TenantRow, tenant: admin_pb2.Tenant) -> admin_pb2.Tenant:
+def _replace(edit: Edit, row: TenantRow, display_name: str, policy: admin_pb2.Policy) -> admin_pb2.Tenant:
     before = tenant_of(row)
-    row.display_name = tenant.display_name
-    row.policy = tenant.policy.SerializeToString(deterministic=True)
+    row.display_name = display_name
+    row.policy = policy.SerializeToString(deterministic=True)
     return before if tenant_of(row).etag == before.etag else _noted(edit, row, "updated")
 
 

@@ -1,6 +1,5 @@
-"""What a policy, a limit and a deployment must be. One small validator per message."""
+"""What a limit and a deployment must be. One small validator per message; those of policies are beside `policies`."""
 
-import math
 import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -11,63 +10,23 @@ from google.protobuf.descriptor import EnumDescriptor
 from enginehouse.contract import RequestError
 from enginehouse.router.limits import IN_FLIGHT
 from enginehouse.services.control.names import TenantName, checked_id
-from enginehouse.v1 import admin_pb2, ledger_pb2, router_pb2
-from enginehouse.v1.common_pb2 import ChipClass, Lane, Price, Quality
+from enginehouse.v1 import admin_pb2, ledger_pb2
+from enginehouse.v1.common_pb2 import Lane, Price, Quality
 
 CAP_MAX = 10**18
 """A thousand million USD in nano-USD. Sums of a few such amounts still fit into 64 bits."""
 
-_JURISDICTION = re.compile(r"[a-z]{2,}(/[a-z0-9-]+)*")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TEXT_LENGTH_MAX = 200
+_SECONDS_MAX = 253_370_764_800
+"""The year 9999 begins."""
 
 
 def check_display_name(text: str) -> None:
     """A display name has at most 200 characters and no control characters."""
     if len(text) > _TEXT_LENGTH_MAX or not (text.isprintable() or not text):
         raise RequestError(f"display_name must have at most {_TEXT_LENGTH_MAX} printable characters")
-
-
-def check_policy(policy: admin_pb2.Policy) -> None:
-    """A policy names only what exists: jurisdictions by their syntax, chips, qualities and lanes by their list.
-
-    Raises:
-        RequestError: with the field, its value and what was expected.
-    """
-    check_residency(policy.residency)
-    for field, chips in (
-        ("chips_allowed", policy.chips_allowed),
-        ("chips_forbidden", policy.chips_forbidden),
-        ("chips_preferred", policy.chips_preferred),
-    ):
-        for chip in chips:
-            _check_known(f"policy.{field}", chip, ChipClass.DESCRIPTOR)
-    _check_optional("policy.quality_floor", policy.quality_floor, Quality.DESCRIPTOR)
-    _check_optional("policy.lane", policy.lane, Lane.DESCRIPTOR)
-    _check_not_negative("policy.price_nanousd_max", policy.price_nanousd_max)
-    for model in policy.models:
-        _check_model("policy.models", model)
-    weights = policy.weights
-    for field, weight in (
-        ("cost", weights.cost),
-        ("quality", weights.quality),
-        ("wait", weights.wait),
-        ("affinity", weights.affinity),
-        ("chip", weights.chip),
-    ):
-        if not math.isfinite(weight) or weight < 0:
-            raise RequestError(f"policy.weights.{field} is {weight}; a weight is a number of at least 0")
-
-
-def check_residency(residency: router_pb2.Residency) -> None:
-    """Jurisdictions are written like ``eu`` or ``us/va``."""
-    for field, places in (("allow", residency.allow), ("deny", residency.deny)):
-        for place in places:
-            if not _JURISDICTION.fullmatch(place):
-                raise RequestError(
-                    f"policy.residency.{field} has {place[:80]!r}; write a jurisdiction like 'eu', 'eu/de' or 'us/va'"
-                )
 
 
 def check_limit(limit: admin_pb2.Limit) -> None:
@@ -79,12 +38,31 @@ def check_limit(limit: admin_pb2.Limit) -> None:
         raise RequestError(
             "limit.window must be LIMIT_WINDOW_NONE for requests in flight: they do not end with a window"
         )
+    _check_period(limit)
     try:
         ZoneInfo(limit.time_zone or "UTC")
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise RequestError(
             f"limit.time_zone {limit.time_zone[:80]!r} is not known; write an IANA name like 'Europe/Berlin'"
         ) from error
+
+
+def _check_period(limit: admin_pb2.Limit) -> None:
+    for field in ("start_time", "end_time"):
+        given = getattr(limit, field)
+        if limit.HasField(field) and not 0 < given.seconds <= _SECONDS_MAX:
+            raise RequestError(f"limit.{field} is {given.seconds} s since 1970; it must be a moment in 1970 to 9998")
+        if limit.HasField(field) and limit.unit == IN_FLIGHT:
+            raise RequestError(f"limit.{field} must be absent for requests in flight: they do not end with a period")
+    if (
+        limit.HasField("start_time")
+        and limit.HasField("end_time")
+        and ((limit.end_time.seconds, limit.end_time.nanos) <= (limit.start_time.seconds, limit.start_time.nanos))
+    ):
+        raise RequestError(
+            f"limit.end_time is {limit.end_time.ToJsonString()}, not later than limit.start_time"
+            f" {limit.start_time.ToJsonString()}"
+        )
 
 
 def check_cap(cap: int) -> None:
@@ -138,17 +116,30 @@ def _check_placement(placement: admin_pb2.Placement) -> None:
     _check_optional(f"{where}.quality", placement.quality, Quality.DESCRIPTOR)
     _check_not_negative(f"{where}.replicas", placement.replicas)
     _check_not_negative(f"{where}.in_flight_max", placement.in_flight_max)
-    price: Price = placement.price
+    for task, score in sorted(placement.quality_scores.items()):
+        if not 0 <= score <= 1:
+            raise RequestError(f"{where}.quality_scores[{task[:40]}] is {score}; a score is a number from 0 to 1")
+    _check_price(f"{where}.price", placement.price)
+
+
+def _check_price(where: str, price: Price) -> None:
     amounts = (
-        price.input_nanousd_per_million_tokens,
-        price.cached_input_nanousd_per_million_tokens,
-        price.output_nanousd_per_million_tokens,
-        price.request_nanousd,
+        ("input_nanousd_per_million_tokens", price.input_nanousd_per_million_tokens),
+        ("cached_input_nanousd_per_million_tokens", price.cached_input_nanousd_per_million_tokens),
+        ("output_nanousd_per_million_tokens", price.output_nanousd_per_million_tokens),
+        ("request_nanousd", price.request_nanousd),
+        ("hour_nanousd", price.hour_nanousd),
     )
-    for amount in amounts:
-        _check_not_negative(f"{where}.price", amount)
-    if not any(amounts):
-        raise RequestError(f"{where}.price is missing; nothing is free: give what a token or a request costs")
+    rates = (
+        ("input_tokens_per_second", price.input_tokens_per_second),
+        ("output_tokens_per_second", price.output_tokens_per_second),
+    )
+    for field, amount in (*amounts, *rates):
+        _check_not_negative(f"{where}.{field}", amount)
+    if any(rate for _, rate in rates) and not price.hour_nanousd:
+        raise RequestError(f"{where}.hour_nanousd is missing; tokens per second are what an hour's cost is spread over")
+    if not any(amount for _, amount in amounts):
+        raise RequestError(f"{where} is missing; nothing is free: give what a token, a request or an hour costs")
 
 
 def _check_known(field: str, value: int, enum: EnumDescriptor) -> None:

@@ -15,7 +15,9 @@ def find_envoy(explicit: Path | None = None) -> Path:
     """
     if explicit is not None:
         if shutil.which(explicit) is None:
-            raise DependencyError(f"{explicit} is not a program: name the Envoy program, or leave the setting out")
+            raise DependencyError(
+                f"door.envoy_binary is {str(explicit)!r}, which is no program; name one, or leave the key out"
+            )
         return explicit
     spec = importlib.util.find_spec("envoy")
     for folder in (spec.submodule_search_locations or ()) if spec else ():

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from enginehouse.contract import EnginehouseError
+from enginehouse.services.gateway.binary import find_envoy
 from enginehouse.services.local.member import Member, MemberSpec
 from enginehouse.services.local.ports import free_port, with_ports, write_settings
 from enginehouse.services.local.ready import grpc_is_serving, http_answers, nats_answers, tcp_accepts
@@ -109,6 +110,7 @@ class Mesh:
 
     def _specs(self) -> list[MemberSpec]:
         settings, host = self.settings, self.settings.host
+        find_envoy(settings.door.envoy_binary)  # said here it is one plain sentence, and nothing has been started
         drain_s = max((node.drain_grace_s for node in settings.nodes), default=0.0)
         return [
             MemberSpec("nats", nats_command(settings, self.state), nats_answers(host, settings.nats.port)),

@@ -1,22 +1,23 @@
-"""Admits requests: decides, leases what is missing, holds, and writes the decision down."""
+"""Admits requests: finds a decision, holds, and writes the decision down."""
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from google.protobuf.message import Message
 
-from enginehouse.router import Decision, Request, View, decide
+from enginehouse.router import Decision, Request, Verdict, View, verdicts
 from enginehouse.router.limits import Held
-from enginehouse.router.question import Headroom
 from enginehouse.router.record import decision_to_message, ticket
-from enginehouse.services.router.allowances import Allowances, Exhausted
+from enginehouse.services.router.allowances import Allowances
+from enginehouse.services.router.deliberation import Asked, Deliberation
+from enginehouse.services.router.prompt import NO_PROMPT, Prompt
+from enginehouse.services.router.recorder import Recorder
 from enginehouse.services.router.settlement import Settler
 from enginehouse.v1 import events_pb2, router_pb2
 
-_ROUNDS_MAX = 50
 _WATCHER_QUEUE_MAX = 1000
 
 
@@ -30,11 +31,16 @@ class Publish(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a request. `ticket` is None when it was refused."""
+    """What became of a request. `ticket` is None when it was refused. `asked` is all that it was decided on."""
 
-    decision: Decision
+    asked: Asked
     message: router_pb2.Decision
     ticket: router_pb2.Ticket | None
+
+    @property
+    def decision(self) -> Decision:
+        """The core's."""
+        return self.asked.decision
 
 
 class Admission:
@@ -43,8 +49,10 @@ class Admission:
     Args:
         router: this router's id.
         address: host:port where nodes report to it.
+        deliberation: finds decisions.
         allowances: where holds are made.
         settler: is told what was admitted.
+        recorder: writes decisions down so that they can be made again.
         publish: takes decisions as events.
         now_ms: Unix time in milliseconds.
     """
@@ -54,40 +62,56 @@ class Admission:
         *,
         router: str,
         address: str,
+        deliberation: Deliberation,
         allowances: Allowances,
         settler: Settler,
+        recorder: Recorder,
         publish: Publish,
         now_ms: Callable[[], int],
     ) -> None:
-        self.view = View()
         self._router = router
         self._address = address
+        self._deliberation = deliberation
         self._allowances = allowances
         self._settler = settler
+        self._recorder = recorder
         self._publish = publish
         self._now_ms = now_ms
         self._watchers: set[asyncio.Queue[router_pb2.Decision]] = set()
 
-    async def admit(self, request: Request) -> Outcome:
+    @property
+    def view(self) -> View:
+        """What is decided on now."""
+        return self._deliberation.view
+
+    async def admit(self, request: Request, prompt: Prompt = NO_PROMPT) -> Outcome:
         """Decides, and if it is not refused holds. The caller sees to it that it is settled.
+
+        Args:
+            request: what is asked.
+            prompt: its text, where the caller has it.
 
         Raises:
             DependencyError: the allowance is used up and control does not answer.
         """
         self._settler.release(request.id)  # asked again: the answer to the first question was never used
-        decision, view = await self._decide(request)
+        asked = await self._deliberation.decide_in_turn(request, prompt)
         # Nothing is awaited between the decision and the hold, so what was decided on still stands.
+        decision, decision_id = asked.decision, str(uuid.uuid4())
+        self._recorder.decided(decision_id, asked.request, asked.view, asked.moment, decision)
         held = self._allowances.hold(request.id, decision.holds) if decision.refused is None else ()
-        outcome = self._outcome(request, decision, view, held)
+        outcome = self._outcome(asked, decision_id, held)
         if outcome.ticket is not None:
             self._settler.admit(outcome.ticket)
+            self._deliberation.admitted(asked)
         self._announce(outcome)
         return outcome
 
     async def explain(self, request: Request) -> router_pb2.Decision:
-        """The same decision on the same snapshot, holding nothing."""
-        decision, view = await self._decide(request)
-        return self._outcome(request, decision, view, ()).message
+        """The same decision on the same snapshot, told in full and holding nothing. It waits for nobody."""
+        asked = await self._deliberation.decide(request)
+        told = verdicts(asked.request, asked.view, asked.policy, asked.moment)
+        return self._outcome(asked, str(uuid.uuid4()), verdicts=told).message
 
     async def watch(self) -> AsyncIterator[router_pb2.Decision]:
         """Each decision as it is made. A watcher that falls 1000 behind loses the oldest."""
@@ -99,36 +123,22 @@ class Admission:
         finally:
             self._watchers.discard(queue)
 
-    async def _decide(self, request: Request) -> tuple[Decision, View]:
-        decision, view = self._decide_once(request, self._allowances.headroom)
-        for _ in range(_ROUNDS_MAX):
-            if decision.refused is None or not decision.refused.needs:
-                break
-            exhausted = await self._allowances.acquire(decision.refused.needs)
-            if exhausted is not None:
-                decision, view = self._decide_once(request, _with_ledger(self._allowances.headroom, exhausted))
-                if decision.refused is not None:
-                    return _with_retry(decision, exhausted), view
-            decision, view = self._decide_once(request, self._allowances.headroom)
-        return decision, view
-
-    def _decide_once(self, request: Request, headroom: Headroom) -> tuple[Decision, View]:
-        view = self.view
-        return decide(request, view, view.policy(request.principal), headroom, self._settler.in_flight), view
-
-    def _outcome(self, request: Request, decision: Decision, view: View, held: tuple[Held, ...]) -> Outcome:
+    def _outcome(
+        self, asked: Asked, decision_id: str, held: Sequence[Held] = (), verdicts: Sequence[Verdict] = ()
+    ) -> Outcome:
         message = decision_to_message(
-            decision,
-            decision_id=str(uuid.uuid4()),
-            request=request,
-            view=view,
+            asked.decision,
+            decision_id=decision_id,
+            request=asked.request,
+            view=asked.view,
             held=held,
+            verdicts=verdicts,
             decided_at_ms=self._now_ms(),
         )
-        if decision.refused is not None:
-            return Outcome(decision, message, None)
+        if asked.decision.refused is not None:
+            return Outcome(asked, message, None)
         made = ticket(message, router=self._router, fence=self._allowances.fence, router_address=self._address)
-        return Outcome(decision, message, made)
+        return Outcome(asked, message, made)
 
     def _announce(self, outcome: Outcome) -> None:
         message, request = outcome.message, outcome.message.request
@@ -150,18 +160,3 @@ class Admission:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(message)
-
-
-def _with_ledger(headroom: Headroom, exhausted: Exhausted) -> Headroom:
-    """What is left in all: this router's share and what the ledger could still give, for a refusal that is true."""
-
-    def left(limit: str) -> int:
-        return headroom(limit) + (exhausted.left if limit == exhausted.limit else 0)
-
-    return left
-
-
-def _with_retry(decision: Decision, exhausted: Exhausted) -> Decision:
-    if decision.refused is None or exhausted.retry_after_s is None:
-        return decision
-    return replace(decision, refused=replace(decision.refused, retry_after_s=exhausted.retry_after_s))

@@ -4,10 +4,13 @@ The names of headers and metadata are the agreement with deploy/envoy/.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from http import HTTPStatus
+from urllib.parse import parse_qs
 
 import structlog
+from google.protobuf import json_format
 from opentelemetry.trace import SpanKind
 
 from enginehouse.adapters.dialects import Endpoint, dialect_of_path, encode_error, find_endpoint
@@ -19,6 +22,7 @@ from enginehouse.router import Hints, Jurisdictions, Principal, Refused, Request
 from enginehouse.services.access_log import ticket_text
 from enginehouse.services.router.admission import Admission, Outcome
 from enginehouse.services.router.keys import KeyRing
+from enginehouse.services.router.prompt import Prompt
 from enginehouse.services.telemetry import operation_span
 from enginehouse.v1 import common_pb2, router_pb2
 
@@ -28,6 +32,8 @@ PRINCIPAL_HEADER = f"{INTERNAL}principal"
 _OPEN_PATHS = frozenset({"/health", "/ready"})
 _GENERATING = frozenset({common_pb2.OPERATION_CHAT, common_pb2.OPERATION_COMPLETION})
 _EXCLUDED_CHARACTERS_MAX = 300
+_EXPLAINED_BY_DEFAULT = "/v1/chat/completions"
+_JSON = ("content-type", "application/json")
 
 Headers = Sequence[tuple[str, str]]
 
@@ -75,14 +81,13 @@ class Checker:
             headers: names in lower case.
             body: whole, decompressed.
         """
-        request_id = headers.get("x-request-id", "")
         try:
             return await self._checked(method, path, headers, body)
         except EnginehouseError as error:
-            return self._denied(error, path, headers, request_id)
+            return self._denied(error, path, headers)
         except Exception:  # noqa: BLE001 (the client is told that it is ours, the log what it was)
-            _log.exception("check failed", request_id=request_id)
-            return self._denied(InternalError("internal error"), path, headers, request_id)
+            _log.exception("check failed", request_id=headers.get("x-request-id", ""))
+            return self._denied(InternalError("internal error"), path, headers)
 
     async def _checked(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         if path.partition("?")[0] in _OPEN_PATHS:
@@ -95,16 +100,46 @@ class Checker:
         inspection = endpoint.inspect(body, headers)
         request = self._request(headers.get("x-request-id", ""), principal, inspection, hints)
         with operation_span(endpoint.operation, inspection.model, headers=headers, kind=SpanKind.INTERNAL):
-            outcome = await self._admission.admit(request)
+            outcome = await self._admission.admit(request, _prompt(inspection, body, headers))
         if outcome.ticket is None:
-            raise refusal_error(outcome.decision.refused)
+            return self._denied(refusal_error(outcome.decision.refused), path, headers, outcome.message.id)
         return self._admitted(endpoint, inspection, outcome, outcome.ticket)
+
+    async def explain(self, query: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """What would become of a request, as JSON; a refusal is part of it. Nothing is held.
+
+        Args:
+            query: "path=/v1/messages" says where the request would go; without it, to chat completions.
+            headers: its own, and the principal that the check has found.
+            body: its own.
+        """
+        request_id = headers.get("x-request-id", "")
+        path = next(iter(parse_qs(query).get("path", ())), _EXPLAINED_BY_DEFAULT)
+        try:
+            endpoint = find_endpoint("POST", path)
+            if endpoint.inspect is None:
+                raise RequestError(f"{path} is answered without a decision; name a path that a model answers")
+            inspection = endpoint.inspect(body, headers)
+            hints = hints_from_headers(
+                {name: value for name, value in headers.items() if not name.startswith(INTERNAL)}
+            )
+            principal = Principal.from_key_name(headers[PRINCIPAL_HEADER])
+            decision = await self._admission.explain(self._request(request_id, principal, inspection, hints))
+        except EnginehouseError as error:
+            answer = encode_error(common_pb2.DIALECT_OPENAI, error, request_id)
+            return Answer(answer.status, answer.headers, answer.body)
+        for attempt in decision.attempts:
+            attempt.ClearField("address")  # where engines listen is nothing that a caller needs
+        return Answer(
+            HTTPStatus.OK, [_JSON], json_format.MessageToJson(decision, preserving_proto_field_name=True).encode()
+        )
 
     def _request(
         self, request_id: str, principal: Principal, inspection: Inspection, header_hints: common_pb2.Hints
     ) -> Request:
         if not request_id:
             raise InternalError("Envoy sent no request id")
+        hints = hints_of(combine_hints(inspection.hints, header_hints), self._jurisdictions)
         return Request(
             id=request_id,
             operation=inspection.operation,
@@ -119,7 +154,7 @@ class Checker:
             output_tokens_max=inspection.output_tokens_max,
             choices=inspection.choices,
             input_count=inspection.input_count,
-            hints=hints_of(combine_hints(inspection.hints, header_hints), self._jurisdictions),
+            hints=replace(hints, session=_session_key(hints.session)),
         )
 
     def _admitted(
@@ -149,10 +184,12 @@ class Checker:
         headers = [(f"{INTERNAL}lane", "local"), ("x-md-router", self._router), ("x-md-outcome", "admitted")]
         return Answer(HTTPStatus.OK, [*headers, *more])
 
-    def _denied(self, error: EnginehouseError, path: str, headers: Mapping[str, str], request_id: str) -> Answer:
+    def _denied(self, error: EnginehouseError, path: str, headers: Mapping[str, str], decision_id: str = "") -> Answer:
         dialect = dialect_of_path(path, headers.get("content-type", ""))
-        answer = encode_error(dialect, error, request_id)
+        answer = encode_error(dialect, error, headers.get("x-request-id", ""))
         described = [*answer.headers, ("x-md-router", self._router), ("x-md-outcome", "denied")]
+        if decision_id:
+            described.append(("x-md-decision", decision_id))
         if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             return Answer(answer.status, described, answer.body)
         # To Envoy a 5xx is a router that could not decide; it would ask another.
@@ -179,6 +216,11 @@ def hints_of(message: common_pb2.Hints, jurisdictions: Jurisdictions) -> Hints:
     )
 
 
+def _session_key(session: str) -> str:
+    """A session by its hash: its name is the caller's text, and belongs in no decision."""
+    return blake2b(session.encode(), digest_size=16).hexdigest() if session else ""
+
+
 def refusal_error(refused: Refused | None) -> EnginehouseError:
     """A refusal as the error that its caller gets."""
     if refused is None:
@@ -191,6 +233,10 @@ def refusal_error(refused: Refused | None) -> EnginehouseError:
     is_callers = refused.reason.statuses.http in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
     kind = RequestError if is_callers else PolicyRefusal
     return kind(refused.message, refused.reason, metadata=metadata, retry_after_s=refused.retry_after_s)
+
+
+def _prompt(inspection: Inspection, body: bytes, headers: Mapping[str, str]) -> Prompt:
+    return Prompt(inspection.dialect, inspection.operation, inspection.prompt_beginning, body, headers)
 
 
 def _splices(

@@ -35,10 +35,20 @@ class EndpointDiscovery:
 
     Args:
         on_published: called when an Envoy has taken in a set, because then more addresses may be used.
+        on_envoy: called with the node id of every Envoy that connects.
+        awaits_envoy: no other router could have told an Envoy of an address: none is published before one is told here.
     """
 
-    def __init__(self, on_published: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_published: Callable[[], None],
+        on_envoy: Callable[[str], None] | None = None,
+        *,
+        awaits_envoy: bool = False,
+    ) -> None:
         self._on_published = on_published
+        self._on_envoy = on_envoy
+        self._awaits_envoy = awaits_envoy
         self._sets: dict[str, frozenset[str]] = {CLUSTER_ENGINES: frozenset(), CLUSTER_ADAPTERS: frozenset()}
         self._changed: set[asyncio.Event] = set()
         self._streams: dict[int, dict[str, _Subscription]] = {}
@@ -54,12 +64,18 @@ class EndpointDiscovery:
 
     def is_published(self, address: str) -> bool:
         """Whether every Envoy that follows this router knows the engine. True when none does: they follow another."""
-        return all(
+        return not self._awaits_envoy and all(
             subscription.acknowledged is not None and address in subscription.acknowledged
             for subscriptions in self._streams.values()
             for cluster, subscription in subscriptions.items()
             if cluster == CLUSTER_ENGINES
         )
+
+    def stop_waiting(self) -> None:
+        """No Envoy may ever come: then requests arrive by another way."""
+        if self._awaits_envoy:
+            self._awaits_envoy = False
+            self._on_published()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """The service under Envoy's own name."""
@@ -105,14 +121,16 @@ class EndpointDiscovery:
     ) -> None:
         try:
             async for query in queries:
+                if query.node.id and self._on_envoy is not None:  # with the first query of a stream
+                    self._on_envoy(query.node.id)
                 for cluster in query.resource_names:
                     if cluster in self._sets:
-                        self._acknowledge(subscriptions.setdefault(cluster, _Subscription()), query)
+                        self._acknowledge(cluster, subscriptions.setdefault(cluster, _Subscription()), query)
                 changed.set()
         finally:
             changed.set()
 
-    def _acknowledge(self, subscription: _Subscription, query: discovery.DiscoveryQuery) -> None:
+    def _acknowledge(self, cluster: str, subscription: _Subscription, query: discovery.DiscoveryQuery) -> None:
         addresses = subscription.nonces.pop(query.response_nonce, None)
         if addresses is None:
             return
@@ -120,6 +138,7 @@ class EndpointDiscovery:
             _log.error("envoy refused endpoints", error=query.error_detail.message)
             return
         subscription.acknowledged = addresses
+        self._awaits_envoy = self._awaits_envoy and cluster != CLUSTER_ENGINES
         self._on_published()
 
 

@@ -1,17 +1,40 @@
-"""What a router knows of the nodes, and the view that it decides on."""
+"""What a router knows of the nodes: the view that it decides on, and beside it the loads, which change all the time."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
 
-from enginehouse.router import Capabilities, Jurisdictions, Price, Replica, View, by_deployment
+from enginehouse.router import IDLE, Capabilities, Chip, Jurisdictions, Load, Place, Price, Replica, View, by_deployment
 from enginehouse.router.record import chip_from_message
+from enginehouse.router.snapshot import capabilities_from_message
 from enginehouse.services.replica_ids import replica_id_of
 from enginehouse.services.router.desired import Desired
-from enginehouse.v1 import admin_pb2, node_pb2
+from enginehouse.services.router.resources import price_from_message
+from enginehouse.v1 import admin_pb2, common_pb2, node_pb2
 
 IN_FLIGHT_MAX_DEFAULT = 64
 _TAKES_REQUESTS = node_pb2.REPLICA_STATE_READY
+_RATE_GROWTH = 1.1
+_INTERNED_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Picture:
+    """A node's replicas as the core sees them, and a hash of them, for as long as `made_from` stays the same."""
+
+    made_from: tuple[object, ...]
+    replicas: tuple[Replica, ...]
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """The newest view, and what it was made of."""
+
+    desired: Desired
+    pictures: tuple[_Picture, ...]
+    view: View
 
 
 @dataclass(slots=True)
@@ -20,13 +43,18 @@ class KnownNode:
 
     Attributes:
         registration: as the node last wrote it, in the registry or on its status stream, whichever is newer.
+        words: what it said, less what changes all the time: its loads and the time.
+        rates: the highest measured rates of each replica so far, by id: what it can do, over which an hour is spread.
         is_reachable: its status stream is open.
         suspects: engine addresses that Envoy could not reach, with the replica state at that moment.
     """
 
     registration: node_pb2.Registration
+    words: bytes
+    rates: dict[str, Load] = field(default_factory=dict)
     is_reachable: bool = False
     suspects: dict[str, str] = field(default_factory=dict)
+    picture: _Picture | None = None
 
 
 class Fleet:
@@ -38,15 +66,22 @@ class Fleet:
     Args:
         jurisdictions: reads the nodes' labels.
         here: labels of the places that every request passes.
-        on_change: called after every change.
+        on_change: called after every change of what the view is made of. A report of loads alone is none.
+
+    Attributes:
+        loads: by replica id: what the nodes last reported, with the rates at which replicas last worked while requests
+            waited; it changes in place.
     """
 
     def __init__(self, jurisdictions: Jurisdictions, here: Iterable[str], on_change: Callable[[], None]) -> None:
         self._jurisdictions = jurisdictions
         self._here = tuple(jurisdictions.place_or_nowhere(label) for label in here)
         self._on_change = on_change
+        self.loads: dict[str, Load] = {}
         self._nodes: dict[str, KnownNode] = {}
         self._seen: dict[str, node_pb2.Replica] = {}
+        self._places: dict[str, Place | None] = {}
+        self._last: _Last | None = None
         self._published: Callable[[str], bool] = lambda _: True
 
     def require_published(self, published: Callable[[str], bool]) -> None:
@@ -55,16 +90,18 @@ class Fleet:
 
     def registered(self, registrations: Iterable[node_pb2.Registration]) -> None:
         """Takes in what the registry holds. Absence says nothing: an expired entry is not a dead node."""
-        for registration in registrations:
-            self._take(registration)
-        self._on_change()
+        changes = [self._take(registration) for registration in registrations]
+        if any(changes):
+            self._on_change()
 
     def status(self, registration: node_pb2.Registration) -> None:
         """Takes in what a node says on its status stream, which shows that it can be reached."""
-        known = self._take(registration)
-        known.is_reachable = True
-        known.suspects.clear()
-        self._on_change()
+        is_changed = self._take(registration)
+        known = self._nodes[registration.node]
+        if is_changed or not known.is_reachable or known.suspects:
+            known.is_reachable = True
+            known.suspects.clear()
+            self._on_change()
 
     def unreachable(self, node: str) -> None:
         """The node's status stream broke."""
@@ -83,7 +120,8 @@ class Fleet:
     def forget(self, placed: set[str]) -> None:
         """Drops nodes that are out of reach and that no deployment is placed on."""
         for node in [name for name, known in self._nodes.items() if not known.is_reachable and name not in placed]:
-            del self._nodes[node]
+            for replica in self._nodes.pop(node).registration.replicas:
+                self.loads.pop(replica.id, None)
 
     @property
     def node_addresses(self) -> dict[str, str]:
@@ -102,32 +140,98 @@ class Fleet:
         }
 
     def view(self, desired: Desired) -> View:
-        """The picture at this moment."""
-        replicas: list[Replica] = []
-        for name, known in sorted(self._nodes.items()):
-            for message in (*known.registration.replicas, *self._awaited(known, desired)):
+        """The picture at this moment: the very same one when nothing that it is made of has changed.
+
+        Nodes of which nothing has changed keep the replicas that they had.
+        """
+        pictures = tuple(self._picture(name, known, desired) for name, known in sorted(self._nodes.items()))
+        if self._last is None or self._last.desired is not desired or self._last.pictures != pictures:
+            version = hashlib.blake2b(digest_size=8)
+            for picture in pictures:
+                version.update(picture.digest)
+            view = View(
+                fleet_version=version.hexdigest(),
+                policy_version=desired.version,
+                models=desired.models,
+                replicas=by_deployment(replica for picture in pictures for replica in picture.replicas),
+                policies=desired.policies,
+                limits=desired.limits,
+                here=self._here,
+            )
+            self._last = _Last(desired, pictures, view)
+        return self._last.view
+
+    def _take(self, registration: node_pb2.Registration) -> bool:
+        """Whether what the view is made of has changed."""
+        words = _words(registration)
+        self._seen.update({replica.deployment: replica for replica in registration.replicas})
+        known = self._nodes.get(registration.node)
+        if known is None:
+            known = self._nodes[registration.node] = KnownNode(registration, words)
+            self._take_loads(known)
+            return True
+        if not _is_newer(registration, known.registration):
+            return False
+        is_changed = words != known.words
+        if is_changed:
+            self._forget_others(known, registration)
+        known.registration, known.words = registration, words
+        return self._take_loads(known) or is_changed
+
+    def _forget_others(self, known: KnownNode, registration: node_pb2.Registration) -> None:
+        """Drops what was measured on replicas that are gone, and on those that run something else now."""
+        stay = {(replica.id, replica.revision) for replica in registration.replicas}
+        is_same_chip = registration.chip == known.registration.chip
+        for replica in known.registration.replicas:
+            if not is_same_chip or (replica.id, replica.revision) not in stay:
+                self.loads.pop(replica.id, None)
+                known.rates.pop(replica.id, None)
+
+    def _take_loads(self, known: KnownNode) -> bool:
+        """Whether a replica has shown that it can do clearly more than was known, so that its hour is spread anew."""
+        is_faster = False
+        for replica in known.registration.replicas:
+            load, best = replica.load, known.rates.get(replica.id, IDLE)
+            prefill, decode = load.prefill_tokens_per_second, load.decode_tokens_per_second
+            if (
+                prefill > best.prefill_tokens_per_second * _RATE_GROWTH
+                or decode > best.decode_tokens_per_second * _RATE_GROWTH
+            ):
+                known.rates[replica.id] = Load(
+                    prefill_tokens_per_second=max(prefill, best.prefill_tokens_per_second),
+                    decode_tokens_per_second=max(decode, best.decode_tokens_per_second),
+                )
+                is_faster = True
+            pace = self.loads.get(replica.id, IDLE)
+            if load.waiting_requests:
+                # Only now is it as fast as it can be. Before, its rates told how little was asked of it, and whoever
+                # is asked little would seem slow and be asked even less.
+                pace = Load(
+                    prefill_tokens_per_second=prefill or pace.prefill_tokens_per_second,
+                    decode_tokens_per_second=decode or pace.decode_tokens_per_second,
+                )
+            self.loads[replica.id] = replace(pace, running=load.running_requests, waiting=load.waiting_requests)
+        return is_faster
+
+    def _picture(self, name: str, known: KnownNode, desired: Desired) -> _Picture:
+        messages = (*known.registration.replicas, *self._awaited(known, desired))
+        made_from = (
+            desired.version,
+            known.words,
+            *(
+                (self._unavailable(known, message), _measured(_declared_price(desired, message, name), known, message))
+                for message in messages
+            ),
+        )
+        if known.picture is None or known.picture.made_from != made_from:
+            replicas = []
+            for message in messages:
                 deployment = desired.deployments.get(message.deployment)
                 placement = _placement(deployment, name)
                 if deployment is not None and placement is not None:
                     replicas.append(self._replica(known, message, deployment, placement))
-        return View(
-            fleet_version=_hash(replicas),
-            policy_version=desired.version,
-            models=desired.models,
-            replicas=by_deployment(replicas),
-            policies=desired.policies,
-            limits=desired.limits,
-            here=self._here,
-        )
-
-    def _take(self, registration: node_pb2.Registration) -> KnownNode:
-        known = self._nodes.get(registration.node)
-        if known is None:
-            known = self._nodes[registration.node] = KnownNode(registration)
-        elif _is_newer(registration, known.registration):
-            known.registration = registration
-        self._seen.update({replica.deployment: replica for replica in registration.replicas})
-        return known
+            known.picture = _Picture(made_from, tuple(replicas), _digest(replicas))
+        return known.picture
 
     def _awaited(self, known: KnownNode, desired: Desired) -> Iterator[node_pb2.Replica]:
         """Replicas that are placed on the node and of which it does not speak yet, as it was only just started.
@@ -159,8 +263,8 @@ class Fleet:
         deployment: admin_pb2.Deployment,
         placement: admin_pb2.Placement,
     ) -> Replica:
-        registration, can = known.registration, message.capabilities
-        replica = Replica(
+        registration = known.registration
+        return Replica(
             id=message.id,
             deployment=message.deployment,
             model=deployment.model,
@@ -168,28 +272,29 @@ class Fleet:
             address=message.address,
             node_address=registration.address,
             served_model=message.served_model,
-            place=self._jurisdictions.place_or_nowhere(registration.place),
-            chip=chip_from_message(registration.chip),
-            capabilities=Capabilities(
-                operations=frozenset(can.operations),
-                features=frozenset(can.features),
-                direct_dialects=frozenset(can.direct_dialects),
-                context_tokens_max=can.context_tokens_max,
-                output_tokens_max=can.output_tokens_max,
-                template_tokens=can.template_tokens,
-                message_tokens=can.message_tokens,
-                image_tokens_max=can.image_tokens_max,
-                stream_usage_members=can.stream_usage_members,
-            ),
-            price=Price.from_message(placement.price) if placement.HasField("price") else None,
+            place=self._place(registration.place),
+            chip=_chip(registration.chip.SerializeToString(deterministic=True)),
+            capabilities=_capabilities(message.capabilities.SerializeToString(deterministic=True)),
+            price=_price(placement, known.rates.get(message.id, IDLE)),
             quality=placement.quality,
+            quality_scores=tuple(sorted(placement.quality_scores.items())),
             tenants=frozenset(deployment.tenants),
             forced_lane=deployment.lane,
             in_flight_max=placement.in_flight_max or IN_FLIGHT_MAX_DEFAULT,
             parallel=max(1, deployment.settings.parallel),
-            waiting=message.load.waiting_requests,
+            unavailable=(
+                f"is quarantined: {deployment.quarantine}"
+                if deployment.quarantine
+                else self._unavailable(known, message)
+            ),
         )
-        return replace(replica, unavailable=self._unavailable(known, message))
+
+    def _place(self, label: str) -> Place | None:
+        if label not in self._places:
+            if len(self._places) >= _INTERNED_MAX:
+                self._places.clear()
+            self._places[label] = self._jurisdictions.place_or_nowhere(label)
+        return self._places[label]
 
     def _unavailable(self, known: KnownNode, message: node_pb2.Replica) -> str:
         if not known.is_reachable:
@@ -219,11 +324,56 @@ def _is_newer(one: node_pb2.Registration, other: node_pb2.Registration) -> bool:
     )
 
 
-def _hash(replicas: Iterable[Replica]) -> str:
-    digest = hashlib.blake2b(digest_size=8)
+def _words(registration: node_pb2.Registration) -> bytes:
+    said = node_pb2.Registration()
+    said.CopyFrom(registration)
+    said.ClearField("registered_at")
+    for replica in said.replicas:
+        replica.ClearField("load")
+    return said.SerializeToString(deterministic=True)
+
+
+# Many replicas are alike in these: one object for all of them takes less memory and compares sooner.
+@lru_cache(_INTERNED_MAX)
+def _capabilities(serialized: bytes) -> Capabilities:
+    return capabilities_from_message(node_pb2.Capabilities.FromString(serialized))
+
+
+@lru_cache(_INTERNED_MAX)
+def _chip(serialized: bytes) -> Chip:
+    return chip_from_message(common_pb2.Chip.FromString(serialized))
+
+
+def _digest(replicas: Iterable[Replica]) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
     for replica in replicas:
-        digest.update(repr(replace(replica, waiting=0)).encode())
-    return digest.hexdigest()
+        digest.update(repr(_canonical(replica)).encode())
+    return digest.digest()
+
+
+def _canonical(value: object) -> object:
+    """The same for equal values in every process: sets have no order of their own."""
+    if is_dataclass(value):
+        return tuple(_canonical(getattr(value, one.name)) for one in fields(value))
+    if isinstance(value, frozenset):
+        return tuple(sorted(value))
+    return value
+
+
+def _declared_price(desired: Desired, message: node_pb2.Replica, node: str) -> common_pb2.Price | None:
+    placement = _placement(desired.deployments.get(message.deployment), node)
+    return placement.price if placement is not None and placement.HasField("price") else None
+
+
+def _price(placement: admin_pb2.Placement, measured: Load) -> Price | None:
+    return price_from_message(placement.price, measured) if placement.HasField("price") else None
+
+
+def _measured(price: common_pb2.Price | None, known: KnownNode, message: node_pb2.Replica) -> Load | None:
+    """The rates that the replica's price follows; None when it follows none."""
+    if price is None or not price.hour_nanousd or (price.input_tokens_per_second and price.output_tokens_per_second):
+        return None
+    return known.rates.get(message.id)
 
 
 def registrations(entries: Mapping[str, bytes]) -> list[node_pb2.Registration]:

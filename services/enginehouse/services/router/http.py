@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 
+from enginehouse.adapters.dialects import EXPLAIN_PATH
 from enginehouse.contract import DependencyError
 from enginehouse.services.router.check import PRINCIPAL_HEADER, Answer, Checker
 
@@ -55,6 +56,10 @@ class RouterApp:
             if scope["query_string"]:
                 path += "?" + scope["query_string"].decode("latin-1")
             await self._check(scope["method"], path.removeprefix(CHECK_PREFIX), headers, receive, send)
+        elif path == EXPLAIN_PATH and PRINCIPAL_HEADER in headers:
+            body = await _body(receive)
+            if body is not None:
+                await _send(send, await self._checker.explain(scope["query_string"].decode("latin-1"), headers, body))
         else:
             await _send(send, self._local(path, headers))
 
@@ -64,11 +69,14 @@ class RouterApp:
             return
         gone = asyncio.ensure_future(receive())  # resolves when Envoy no longer waits
         try:
-            answer = await self._checker.check(method, path, headers, body)
-            if gone.done():
-                self._abandoned(headers.get("x-request-id", ""))
-            else:
+            answer = await _unless(gone, self._checker.check(method, path, headers, body))
+            if answer is None:
+                return
+            if not gone.done():
                 await _send(send, answer)
+            elif answer.status == HTTPStatus.OK:
+                # Only what this very check admitted: Envoy may have asked again, and that one may be on its way.
+                self._abandoned(headers.get("x-request-id", ""))
         finally:
             gone.cancel()
 
@@ -145,6 +153,25 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leaves signals to the process."""
         yield
+
+
+async def _unless(gone: asyncio.Future[Message], work: Coroutine[Any, Any, Answer]) -> Answer | None:
+    """What `work` returns; None when `gone` came first, and then `work` was ended where it waited."""
+    task, is_working = asyncio.current_task(), True
+
+    def end(_: asyncio.Future[Message]) -> None:
+        if is_working and task is not None:
+            task.cancel()
+
+    gone.add_done_callback(end)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not gone.done() or task is None or task.uncancel():
+            raise
+        return None
+    finally:
+        is_working = False
 
 
 async def _body(receive: Receive) -> bytes | None:

@@ -13,9 +13,9 @@ def list_models(view: View, key_name: str, created_s: int) -> list[dict[str, obj
     """
     segments = key_name.split("/")
     principal = Principal(segments[1], segments[3], segments[5], segments[7])
-    policy = view.policy(principal)
     listed: list[dict[str, object]] = []
     for name in sorted(view.models):
+        policy = view.policy(principal, name)
         usable = [
             replica
             for replica in view.candidates(name)

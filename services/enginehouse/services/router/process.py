@@ -10,21 +10,26 @@ import structlog
 
 from enginehouse.router import Jurisdictions
 from enginehouse.services.background import Background
-from enginehouse.services.bus import DESIRED, REGISTRATIONS, Bus, EventPublisher, Mirror
+from enginehouse.services.bus import DESIRED, REGISTRATIONS, Bus, EventPublisher, Mirror, Outbox
 from enginehouse.services.router.access_log import AccessLogSink
 from enginehouse.services.router.admission import Admission
-from enginehouse.services.router.allowances import Allowances
+from enginehouse.services.router.affinity import Affinity
 from enginehouse.services.router.check import Checker
+from enginehouse.services.router.counting import TokenCounter
+from enginehouse.services.router.deliberation import Deliberation
 from enginehouse.services.router.desired import Desired, read_desired
 from enginehouse.services.router.endpoints import CLUSTER_ADAPTERS, CLUSTER_ENGINES, EndpointDiscovery
 from enginehouse.services.router.fleet import Fleet, registrations
+from enginehouse.services.router.handover import Handover
 from enginehouse.services.router.http import HttpServer, RouterApp
 from enginehouse.services.router.keys import KeyRing
 from enginehouse.services.router.models import list_models
 from enginehouse.services.router.nodes import NodeWatcher
+from enginehouse.services.router.recorder import Recorder
 from enginehouse.services.router.service import RouterServicer
 from enginehouse.services.router.settlement import Settler
 from enginehouse.services.router.snapshot import read_snapshot, write_snapshot
+from enginehouse.services.router.waiting import SharedAllowances, WaitingRoom
 from enginehouse.services.server import GrpcServer, Listen, channel
 from enginehouse.v1 import admin_pb2, ledger_pb2_grpc, router_pb2_grpc
 
@@ -32,6 +37,10 @@ _log = structlog.get_logger(__name__)
 _REBUILD_S = 0.005
 _SWEEP_S = 1.0
 _CLOCK_DRIFT_MS = 1000
+_WAIT_PERCENT_MAX = 37
+"""Of the check's timeout. Envoy gives up a try after half of it (retry_back_off in deploy/envoy/filters.yaml.j2) and
+asks again; our answer must be there before."""
+_START_GRACE_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ class RouterSettings:
         control, nats_url: where the ledger and the event plane are.
         folder: where the last view is kept.
         longest_request_s, check_timeout_ms: Envoy's bounds; the ledger counts on both.
+        is_alone: there is no other router that Envoys could follow.
     """
 
     id: str
@@ -58,6 +68,7 @@ class RouterSettings:
     jurisdictions: Jurisdictions
     longest_request_s: int = 600
     check_timeout_ms: int = 2000
+    is_alone: bool = False
 
 
 class Router:
@@ -67,27 +78,31 @@ class Router:
         self._settings = settings
         self._bus = Bus(settings.nats_url, settings.id)
         self._events = EventPublisher(self._bus, source=f"/router/{settings.id}", place=settings.places[0])
+        self._records = Outbox(self._bus)
         self._desired = Desired()
         self._has_desired = False
         self._keys = KeyRing()
         self._is_deciding = False
+        self._began_ms = boot_ms()
         self._dirty = asyncio.Event()
         self._fleet = Fleet(settings.jurisdictions, settings.places, self._dirty.set)
-        self._endpoints = EndpointDiscovery(self._dirty.set)
+        self._endpoints = EndpointDiscovery(self._dirty.set, self._follow_envoy, awaits_envoy=settings.is_alone)
         self._fleet.require_published(self._endpoints.is_published)
         self._nodes = NodeWatcher(self._fleet)
         self._channel = channel(settings.control)
-        self._allowances = Allowances(
+        self._allowances = SharedAllowances(
             ledger_pb2_grpc.LedgerServiceStub(self._channel),
             router=settings.id,
             boot_ms=boot_ms,
             margin_ms=settings.check_timeout_ms + _CLOCK_DRIFT_MS,
         )
+        self._handover = Handover(self._allowances.client, router=settings.id)
         self._settler = Settler(
             self._allowances,
             publish=self._events.publish,
             boot_ms=boot_ms,
             longest_ms=settings.longest_request_s * 1000 + settings.check_timeout_ms,
+            foreign=self._handover.take,
         )
         self._mirrors = (
             Mirror(self._bus, DESIRED, self._on_desired),
@@ -95,11 +110,26 @@ class Router:
         )
         self._grpc = GrpcServer(Listen(settings.host, settings.grpc_port))
         self._background = Background()
+        self._counter = TokenCounter(settings.id)
+        self._allowances.room = WaitingRoom()
+        self._deliberation = Deliberation(
+            allowances=self._allowances,
+            in_flight=self._settler.in_flight,
+            loads=self._fleet.loads,
+            affinity=Affinity(now_ms=boot_ms),
+            counter=self._counter,
+            room=self._allowances.room,
+            wait_ms_max=settings.check_timeout_ms * _WAIT_PERCENT_MAX // 100,
+            now_ms=boot_ms,
+        )
+        self._recorder = Recorder(router=settings.id, place=settings.places[0], put=self._records.put, now_ms=unix_ms)
         self._admission = Admission(
             router=settings.id,
             address=f"{settings.host}:{settings.grpc_port}",
+            deliberation=self._deliberation,
             allowances=self._allowances,
             settler=self._settler,
+            recorder=self._recorder,
             publish=self._events.publish,
             now_ms=unix_ms,
         )
@@ -117,7 +147,9 @@ class Router:
         await self._grpc.start()
         await self._bus.start()
         await self._events.start()
+        await self._records.start()
         await self._allowances.start()
+        self._background.start(self._handover.run(), "hand over foreign ends")
         for mirror in self._mirrors:
             await mirror.start()
         self._background.start(self._rebuild(), "rebuild the view")
@@ -132,11 +164,17 @@ class Router:
         for mirror in self._mirrors:
             await mirror.stop()
         await self._nodes.stop()
+        await self._counter.stop()
         await self._allowances.stop()
+        await self._handover.stop()
         await self._channel.close()
         self._settler.stop()
         await self._events.stop()
+        await self._records.stop()
         await self._bus.stop()
+
+    def _follow_envoy(self, envoy: str) -> None:
+        self._allowances.follow_envoy(envoy)
 
     def _app(self) -> RouterApp:
         checker = Checker(
@@ -154,13 +192,17 @@ class Router:
         )
 
     def _ready(self) -> tuple[int, int] | None:
-        if not self._is_deciding:
+        # Without the ledger next to nothing can be admitted, and another router may have its allowances already. But a
+        # ledger that stays away must not keep this one from saying so to its callers.
+        awaits_ledger = not self._allowances.is_enrolled and boot_ms() - self._began_ms < _START_GRACE_MS
+        if not self._is_deciding or awaits_ledger:
             return None
         every = [replica for group in self._admission.view.replicas.values() for replica in group]
         return sum(1 for replica in every if not replica.unavailable), len(every)
 
     def _on_desired(self, entries: Mapping[str, bytes], *, is_new: bool = True) -> None:
-        self._desired = read_desired(entries)
+        self._desired = read_desired(entries, self._settings.jurisdictions)
+        self._recorder.rules(self._desired.version, entries)
         self._has_desired = self._has_desired or bool(entries)
         if is_new:
             write_snapshot(self._snapshot_file("desired"), entries)
@@ -181,10 +223,12 @@ class Router:
             self._endpoints.set_endpoints(CLUSTER_ADAPTERS, self._fleet.node_addresses.values())
             self._renew_view()
             self._fleet.forget(_placed(self._desired.deployments.values()))
+            self._counter.keep(frozenset(self._fleet.node_addresses.values()))
 
     def _renew_view(self) -> None:
         """Takes over keys, policies and limits together: a key never works before the rules that came with it."""
-        self._admission.view = self._fleet.view(self._desired)
+        self._deliberation.view = self._fleet.view(self._desired)
+        self._allowances.retain({limit.id: limit.uid for limit in self._desired.limits})
         self._keys = self._desired.keys
         self._is_deciding = self._has_desired
 
@@ -192,6 +236,8 @@ class Router:
         while True:
             await asyncio.sleep(_SWEEP_S)
             self._settler.sweep()
+            if boot_ms() - self._began_ms >= _START_GRACE_MS:
+                self._endpoints.stop_waiting()
 
     def _snapshot_file(self, name: str) -> Path:
         return self._settings.folder / f"{name}.snapshot"

@@ -44,6 +44,7 @@ class Settler:
         publish: takes each settlement as an event.
         boot_ms: the router's boot-time clock.
         longest_ms: how long a request may take, check included; an older one without an end is charged in full.
+        foreign: takes how a request ended that another router process admitted; see `Handover`. It must not block.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class Settler:
         publish: Callable[[str, str, str, events_pb2.RequestSettled], None],
         boot_ms: Callable[[], int],
         longest_ms: int,
+        foreign: Callable[[router_pb2.Ticket, Ending], None] | None = None,
     ) -> None:
         self.in_flight: dict[str, int] = {}
         self._allowances = allowances
         self._publish = publish
         self._boot_ms = boot_ms
         self._longest_ms = longest_ms
+        self._foreign = foreign
         self._admitted: dict[str, Admitted] = {}
         self._untold: dict[str, Untold] = {}
 
@@ -85,9 +88,11 @@ class Settler:
             outcome = _outcome(record, engine_failed=untold.engine_failed)
             self._tell(untold.ticket, untold.settlement, record.http_status, outcome)
         admitted = self._admitted.get(record.request_id)
-        if admitted is None:
-            return
         ending = Ending(record.replica, record.address, record.http_status, record.usage)
+        if admitted is None:
+            if record.ticket is not None:
+                self._hand_over(record.ticket, ending)
+            return
         if admitted.ticket.lane == common_pb2.LANE_ADAPTER and not settle(admitted.ticket, ending).is_certain:
             admitted.ended_ms, admitted.record = self._boot_ms(), record  # the node's report is on its way
             return
@@ -98,6 +103,7 @@ class Settler:
         ticket, replica, usage = report.ticket, report.replica, report.usage
         admitted = self._admitted.get(ticket.request_id)
         if admitted is None:
+            self._hand_over(ticket, Ending(replica=replica, usage=usage))
             return None
         if admitted.record is not None:
             ending = Ending(replica=replica, http_status=admitted.record.http_status, usage=usage)
@@ -146,8 +152,14 @@ class Settler:
         replica = ticket.attempts[0].replica
         self.in_flight[replica] -= 1
         settlement = settle(ticket, ending)
-        self._allowances.settle(ticket.request_id, settlement.used)
+        self._allowances.settle(ticket.request_id, settlement.used, settlement.deployment)
         return settlement
+
+    def _hand_over(self, ticket: router_pb2.Ticket, ending: Ending) -> None:
+        # One of this process that is not on its way any more has been settled.
+        is_foreign = (ticket.router, ticket.fence) != self._allowances.identity
+        if is_foreign and self._foreign is not None:
+            self._foreign(ticket, ending)
 
     def _tell(self, ticket: router_pb2.Ticket, settlement: Settlement, http_status: int, outcome: str) -> None:
         held_nanousd = max((hold.amount for hold in ticket.holds if hold.unit == USD), default=settlement.cost_nanousd)

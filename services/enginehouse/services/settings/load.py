@@ -1,22 +1,26 @@
 """Reads the settings and says, when they are wrong, where, what was found and what was expected."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from enginehouse.contract import RequestError
 from enginehouse.services.deploy_files import deploy_folder
+from enginehouse.services.policies import Catalog, policy_set_problems, read_problem
 from enginehouse.services.settings.model import Settings
-from enginehouse.services.settings.references import Keys, problems
+from enginehouse.services.settings.policy import PolicyFile, Rule
+from enginehouse.services.settings.policy_messages import policy_set_message, set_keys
+from enginehouse.services.settings.references import problems
+from enginehouse.services.settings.source import Source
+from enginehouse.v1 import admin_pb2
 
 FILE_NAME = "enginehouse.yaml"
-_SHOWN_CHARACTERS = 60
-_UNION_TAGS = ("tokens", "hourly")
+_WHOLE_SETTINGS = "place"
+"""The key that every settings file has, and no file of rules alone."""
 
 
 def find_file(given: Path | None) -> Path:
@@ -43,20 +47,63 @@ def load(file: Path, flags: Mapping[str, Any] | None = None) -> Settings:
     Raises:
         RequestError: one line per problem: file, line, key, value, and what was expected.
     """
-    text = file.read_text()
+    return _load(Source.read(file), flags or {})
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPolicies:
+    """The rules of a file, and where in it each of their fields was written.
+
+    Attributes:
+        message: the set, for `UpdatePolicySet`.
+    """
+
+    message: admin_pb2.PolicySet
+    _source: Source
+    _rules: Sequence[Rule]
+
+    def located(self, text: str) -> list[str]:
+        """The lines of an error of control, those that name a field with the line of the file that it is from."""
+        found = [(line, read_problem(line)) for line in text.split("\n")]
+        return [
+            line if problem is None else self._source.problem(set_keys(problem.path, self._rules), problem.message)
+            for line, problem in found
+        ]
+
+
+def load_policies(file: Path, catalog: Catalog) -> WrittenPolicies:
+    """Reads the rules of a file: one that holds `policies` and `data_classes` alone, or whole settings.
+
+    Args:
+        file: YAML.
+        catalog: what the rules may refer to, as far as it is known here.
+
+    Raises:
+        RequestError: one line per problem: file, line, key, value, and what was expected.
+    """
+    source = Source.read(file)
+    if _WHOLE_SETTINGS in source.content:
+        settings = _load(source, {})
+        rules, classes = settings.policies, settings.data_classes
+    else:
+        try:
+            read = PolicyFile.model_validate(source.content)
+        except ValidationError as error:
+            raise RequestError("\n".join(source.problems(error))) from error
+        rules, classes = read.policies, read.data_classes
+    message = policy_set_message(rules, classes)
+    wrong = [source.problem(set_keys(one.path, rules), one.message) for one in policy_set_problems(message, catalog)]
+    if wrong:
+        raise RequestError("\n".join(wrong))
+    return WrittenPolicies(message, source, rules)
+
+
+def _load(source: Source, flags: Mapping[str, Any]) -> Settings:
     try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise RequestError(f"{file}: not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise RequestError(f"{file}: expected keys and values at the top, found {type(content).__name__}")
-    try:
-        settings = _with_file(content)(**(flags or {}))
+        settings = _with_file(source.content)(**flags)
     except ValidationError as error:
-        lines = [_problem(file, tree, dict(detail)) for detail in error.errors(include_url=False)]
-        raise RequestError("\n".join(lines)) from error
-    wrong = [f"{_source(file, tree, one.keys)}: {_dotted(one.keys)}{one.message}" for one in problems(settings)]
+        raise RequestError("\n".join(source.problems(error))) from error
+    wrong = [source.problem(one.keys, one.message) for one in problems(settings)]
     if wrong:
         raise RequestError("\n".join(wrong))
     return settings
@@ -76,46 +123,3 @@ def _with_file(content: dict[str, Any]) -> type[Settings]:
             return init_settings, env_settings, InitSettingsSource(settings_cls, content)
 
     return FileSettings
-
-
-def _problem(file: Path, tree: yaml.Node | None, detail: dict[str, Any]) -> str:
-    keys: Keys = tuple(key for key in detail["loc"] if key not in _UNION_TAGS)
-    where = f"{_source(file, tree, keys)}: {_dotted(keys)}"
-    if detail["type"] == "missing":
-        return f"{where}this key is missing"
-    if detail["type"] == "extra_forbidden":
-        return f"{where}there is no such key"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    shown = repr(detail["input"])
-    if len(shown) > _SHOWN_CHARACTERS:
-        shown = shown[:_SHOWN_CHARACTERS] + "…"
-    return f"{where}{message}; found {shown}"
-
-
-def _dotted(keys: Keys) -> str:
-    return ".".join(str(key) for key in keys) + ": " if keys else ""
-
-
-def _source(file: Path, tree: yaml.Node | None, keys: Keys) -> str:
-    variable = "ENGINEHOUSE_" + "__".join(str(key) for key in keys).upper()
-    return variable if variable in os.environ else f"{file}:{_line(tree, keys)}"
-
-
-def _line(node: yaml.Node | None, keys: Keys) -> int:
-    """The line of the deepest part of `keys` that the file has."""
-    line = 1
-    for key in keys:
-        node = _child(node, key)
-        if node is None:
-            break
-        line = node.start_mark.line + 1
-    return line
-
-
-def _child(node: yaml.Node | None, key: str | int) -> yaml.Node | None:
-    if isinstance(node, yaml.MappingNode):
-        return next((value for name, value in node.value if name.value == str(key)), None)
-    if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-        child: yaml.Node = node.value[key]
-        return child
-    return None

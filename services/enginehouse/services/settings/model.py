@@ -1,49 +1,32 @@
 """What an operator may set: one typed model of `enginehouse.yaml`."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from enginehouse.router import Jurisdictions
-from enginehouse.router.jurisdiction import COUNTRIES, GROUPS
+from enginehouse.router.jurisdiction import GROUPS
+from enginehouse.services.settings.policy import ClassName, Residency, Rule, TaskName, Tenant
+from enginehouse.services.settings.sections import (
+    Chip,
+    Lane,
+    Name,
+    Named,
+    Number,
+    Quality,
+    Score,
+    Section,
+    Usd,
+    unique_names,
+)
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
-Chip = Literal["gpu", "tpu", "lpu", "cpu", "apple"]
-Quality = Literal["low", "standard", "high"]
-Lane = Literal["direct", "adapter"]
-
-
-def _usd(value: object) -> object:
-    # YAML reads 0.1 as a binary float; its shortest decimal form is what the operator wrote.
-    return Decimal(str(value)) if isinstance(value, float | int) and not isinstance(value, bool) else value
-
-
-_NamedT = TypeVar("_NamedT", bound="Named")
-Usd = Annotated[Decimal, BeforeValidator(_usd), Field(ge=0, decimal_places=12, le=10**9)]
-
-
-def _list_of_unique_names(items: "list[_NamedT]") -> "list[_NamedT]":
-    names = [item.name for item in items]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"names must differ; {', '.join(twice)} is given more than once")
-    return items
-
-
-class Section(BaseModel):
-    """A part of the file. Unknown keys are errors: a misspelled rule must not be a rule that is not there."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class Named(Section):
-    """A part that other parts refer to by name."""
-
-    name: Name
+_USD_MAX = 10**9
 
 
 class Door(Section):
@@ -118,15 +101,15 @@ class TokenPrice(Section):
 
 
 class HourlyPrice(Section):
-    """What the machine costs in an hour, over what it does in a second."""
+    """USD that a replica costs in an hour, over what it does in a second: as declared, or as its node measures."""
 
-    usd_per_hour: Usd = Field(gt=0)
-    input_tokens_per_second: int = Field(gt=0)
-    output_tokens_per_second: int = Field(gt=0)
+    hour: Annotated[Usd, Field(gt=0)]
+    input_tokens_per_second: int | None = Field(default=None, gt=0)
+    output_tokens_per_second: int | None = Field(default=None, gt=0)
 
 
 def _price_kind(value: object) -> str:
-    keys = value if isinstance(value, dict) else vars(value)
+    keys = value if isinstance(value, dict) else vars(value) if isinstance(value, Section) else ()
     return "hourly" if any(key in keys for key in HourlyPrice.model_fields) else "tokens"
 
 
@@ -141,6 +124,7 @@ class Placement(Section):
     node: Name
     price: Price
     quality: Quality = "standard"
+    quality_scores: dict[TaskName, Score] = Field(default={})
     replicas: int = Field(default=1, ge=1, le=64)
     in_flight_max: int = Field(default=64, ge=1, le=100_000)
 
@@ -150,7 +134,7 @@ class Container(Section):
 
     image: str = Field(min_length=1)
     runtime: Literal["", "docker", "podman"] = ""
-    arguments: list[str] = []
+    arguments: list[str] = Field(default=[])
 
 
 class Engine(Section):
@@ -162,16 +146,16 @@ class Engine(Section):
     output_tokens_max: int = Field(default=512, ge=1)
     parallel: int = Field(default=4, ge=1, le=4096)
     threads: int = Field(default=1, ge=1, le=1024)
-    arguments: list[str] = []
-    environment: dict[str, str] = {}
+    arguments: list[str] = Field(default=[])
+    environment: dict[str, str] = Field(default={})
     url: str = ""
     program: str = ""
-    served_names: list[str] = []
+    served_names: list[str] = Field(default=[])
     tensor_parallel: int = Field(default=1, ge=1, le=1024)
     pipeline_parallel: int = Field(default=1, ge=1, le=1024)
     memory_fraction: float | None = Field(default=None, gt=0, le=1)
     quantization: str = ""
-    lora_adapters: dict[str, str] = {}
+    lora_adapters: dict[str, str] = Field(default={})
     container: Container | None = None
     model_revision: str = ""
     model_sha256: str = ""
@@ -189,10 +173,10 @@ class Deployment(Named):
     """A model on an engine, with its settings, prices and labels."""
 
     model: str = ""
-    aliases: list[str] = []
+    aliases: list[str] = Field(default=[])
     engine: Engine
     placements: list[Placement] = Field(min_length=1)
-    tenants: list[Name] = []
+    tenants: list[Name] = Field(default=[])
     lane: Lane | None = None
 
     @property
@@ -201,67 +185,59 @@ class Deployment(Named):
         return self.model or self.name
 
 
-class Residency(Section):
-    """Where a tenant's data may be."""
-
-    allow: list[str] = []
-    deny: list[str] = []
-
-
-class Chips(Section):
-    """On which chips a tenant's requests may run."""
-
-    allow: list[Chip] = []
-    deny: list[Chip] = []
-    prefer: list[Chip] = []
-
-
-class Weights(Section):
-    """How much each scorer counts. All zero: the defaults."""
-
-    cost: float = Field(default=0, ge=0)
-    quality: float = Field(default=0, ge=0)
-    wait: float = Field(default=0, ge=0)
-    affinity: float = Field(default=0, ge=0)
-    chip: float = Field(default=0, ge=0)
-
-
-class Tenant(Named):
-    """A tenant and its policy."""
-
-    residency: Residency = Residency()
-    chips: Chips = Chips()
-    quality_floor: Quality | None = None
-    price_max: Usd | None = None
-    models: list[str] = []
-    weights: Weights = Weights()
-    lane: Lane | None = None
-
-
 class Limit(Named):
-    """A cap on one unit within one window for one scope. In USD it is a budget."""
+    """A cap on one unit within one window for one scope. In USD it is a budget.
+
+    Attributes:
+        start, end: the period in which it counts, `end` excluded; a time without an offset is in `time_zone`.
+    """
 
     scope: str = Field(pattern=r"^(organization|tenant/[^/]+(/project/[^/]+(/key/[^/]+)?)?|model/.+|deployment/.+)$")
     unit: Literal["usd", "tokens", "requests", "in_flight"]
     window: Literal["minute", "hour", "day", "month", "none"] = "none"
-    cap: Annotated[Decimal, BeforeValidator(_usd), Field(gt=0)]
+    cap: Annotated[Number, Field(gt=0, le=10**18)]
     time_zone: str = "UTC"
+    start: datetime | None = None
+    end: datetime | None = None
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, time_zone: str) -> str:
+        if time_zone not in available_timezones():
+            raise ValueError(f"{time_zone!r} is not an IANA time zone")
+        return time_zone
+
+    @property
+    def starts(self) -> datetime | None:
+        """When it begins to count, in UTC. None: it always did."""
+        return self._utc(self.start)
+
+    @property
+    def ends(self) -> datetime | None:
+        """When it counts no more, in UTC. None: never."""
+        return self._utc(self.end)
+
+    def _utc(self, moment: datetime | None) -> datetime | None:
+        if moment is None:
+            return None
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(self.time_zone))
+        return zoned.astimezone(UTC)
 
     @model_validator(mode="after")
     def _counts_are_whole(self) -> Self:
         if self.unit != "usd" and self.cap != self.cap.to_integral_value():
             raise ValueError(f"cap {self.cap} of unit {self.unit} must be a whole number")
+        if self.unit == "usd" and self.cap > _USD_MAX:
+            raise ValueError(f"cap {self.cap} is more than {_USD_MAX} USD")
+        if self.starts and self.ends and self.ends <= self.starts:
+            raise ValueError(f"end {self.end} is not after start {self.start}")
         return self
 
 
-def _groups(groups: dict[str, list[str]]) -> dict[str, list[str]]:
-    for name, countries in groups.items():
-        if name in COUNTRIES or name in GROUPS:
-            raise ValueError(f"group {name!r} is a country or a built-in group already")
-        unknown = sorted(set(countries) - COUNTRIES)
-        if unknown:
-            raise ValueError(f"group {name!r}: {', '.join(unknown)} is not a country (ISO 3166-1 alpha-2, lower case)")
-    return groups
+class OwnJurisdictions(Section):
+    """Groups of one's own: of countries, paths below one, cloud regions, and other groups."""
+
+    groups: dict[str, list[str]] = Field(default={})
 
 
 class Settings(BaseSettings):
@@ -278,21 +254,27 @@ class Settings(BaseSettings):
     nats: Nats = Nats()
     control: Control = Control()
     telemetry: Telemetry = Telemetry()
-    groups: Annotated[dict[str, list[str]], AfterValidator(_groups)] = {}
-    routers: Annotated[list[Router], AfterValidator(_list_of_unique_names), Field(min_length=1)] = [
-        Router(name="router-0")
-    ]
-    nodes: Annotated[list[Node], AfterValidator(_list_of_unique_names)] = []
-    deployments: Annotated[list[Deployment], AfterValidator(_list_of_unique_names)] = []
-    tenants: Annotated[list[Tenant], AfterValidator(_list_of_unique_names)] = []
-    limits: Annotated[list[Limit], AfterValidator(_list_of_unique_names)] = []
+    currency: Literal["USD"] = "USD"
+    jurisdictions: OwnJurisdictions = OwnJurisdictions()
+    routers: Annotated[list[Router], AfterValidator(unique_names), Field(min_length=1)] = [Router(name="router-0")]
+    nodes: Annotated[list[Node], AfterValidator(unique_names)] = []
+    deployments: Annotated[list[Deployment], AfterValidator(unique_names)] = []
+    tenants: Annotated[list[Tenant], AfterValidator(unique_names)] = Field(default=[])
+    limits: Annotated[list[Limit], AfterValidator(unique_names)] = []
+    policies: list[Rule] = Field(default=[])
+    data_classes: dict[ClassName, Residency] = Field(default={})
 
     @property
     def nats_url(self) -> str:
         """Where clients of the event plane connect."""
         return f"nats://{self.host}:{self.nats.port}"
 
-    def jurisdictions(self) -> Jurisdictions:
-        """The tree with the user's own groups."""
-        own = {name: frozenset(countries) for name, countries in self.groups.items()}
+    @property
+    def jurisdiction_tree(self) -> Jurisdictions:
+        """The tree with the user's own groups.
+
+        Raises:
+            RequestError: a group is wrong, which `load` has seen to.
+        """
+        own = {name: frozenset(members) for name, members in self.jurisdictions.groups.items()}
         return Jurisdictions({**GROUPS, **own})

@@ -1,28 +1,35 @@
 """Turns declared settings into the contract's resources, as the admin API knows them."""
 
-from decimal import Decimal
+from datetime import datetime
 
-from enginehouse.router import NANOUSD_PER_USD, Jurisdictions, hourly_price
+from google.protobuf import timestamp_pb2
+
 from enginehouse.services.settings import model
-from enginehouse.v1 import admin_pb2, common_pb2, ledger_pb2, router_pb2
+from enginehouse.services.settings.policy_messages import (
+    ORGANIZATION,
+    chip_class,
+    lane,
+    nanousd,
+    policy_message,
+    policy_set_message,
+    quality,
+    tenant_name,
+)
+from enginehouse.v1 import admin_pb2, common_pb2, ledger_pb2
 
-ORGANIZATION = "organizations/default"
-
-
-def nanousd(usd: Decimal) -> int:
-    """USD as whole nano-USD, rounded up: a price is never less than what was written."""
-    return int((usd * NANOUSD_PER_USD).to_integral_value(rounding="ROUND_CEILING"))
-
-
-def tenant_name(tenant: str) -> str:
-    """The resource name of a declared tenant."""
-    return f"{ORGANIZATION}/tenants/{tenant}"
+__all__ = ["ORGANIZATION", "chip_class", "deployments", "limits", "policy_set", "tenant_name", "tenants"]
 
 
 def tenants(settings: model.Settings) -> list[admin_pb2.Tenant]:
     """The declared tenants with their policies."""
-    tree = settings.jurisdictions()
-    return [admin_pb2.Tenant(name=tenant_name(one.name), policy=_policy(one, tree)) for one in settings.tenants]
+    return [admin_pb2.Tenant(name=tenant_name(one.name), policy=policy_message(one)) for one in settings.tenants]
+
+
+def policy_set(settings: model.Settings) -> admin_pb2.PolicySet | None:
+    """The declared rules. None when the file says nothing of rules and classes of data."""
+    if not settings.policies and not settings.data_classes:
+        return None
+    return policy_set_message(settings.policies, settings.data_classes)
 
 
 def limits(settings: model.Settings) -> list[admin_pb2.Limit]:
@@ -35,6 +42,8 @@ def limits(settings: model.Settings) -> list[admin_pb2.Limit]:
             window=ledger_pb2.LimitWindow.Value(f"LIMIT_WINDOW_{one.window.upper()}"),
             cap=nanousd(one.cap) if one.unit == "usd" else int(one.cap),
             time_zone=one.time_zone,
+            start_time=_timestamp(one.starts),
+            end_time=_timestamp(one.ends),
         )
         for one in settings.limits
     ]
@@ -51,7 +60,7 @@ def deployments(settings: model.Settings) -> list[admin_pb2.Deployment]:
             settings=engine_settings(one.engine),
             placements=[_placement(placement) for placement in one.placements],
             tenants=[tenant_name(tenant) for tenant in one.tenants],
-            lane=_lane(one.lane),
+            lane=lane(one.lane),
         )
         for one in settings.deployments
     ]
@@ -86,36 +95,12 @@ def engine_settings(engine: model.Engine) -> admin_pb2.EngineSettings:
     )
 
 
-def chip_class(name: model.Chip | None) -> common_pb2.ChipClass.ValueType:
-    """The chip class of a setting."""
-    return common_pb2.ChipClass.Value(f"CHIP_CLASS_{name.upper()}") if name else common_pb2.CHIP_CLASS_UNSPECIFIED
-
-
-def _policy(tenant: model.Tenant, tree: Jurisdictions) -> admin_pb2.Policy:
-    weights = tenant.weights
-    return admin_pb2.Policy(
-        residency=router_pb2.Residency(
-            allow=sorted({tree.jurisdiction(name) for name in tenant.residency.allow}),
-            deny=sorted({tree.jurisdiction(name) for name in tenant.residency.deny}),
-        ),
-        chips_allowed=[chip_class(name) for name in tenant.chips.allow],
-        chips_forbidden=[chip_class(name) for name in tenant.chips.deny],
-        chips_preferred=[chip_class(name) for name in tenant.chips.prefer],
-        quality_floor=_quality(tenant.quality_floor),
-        price_nanousd_max=nanousd(tenant.price_max) if tenant.price_max is not None else 0,
-        models=tenant.models,
-        weights=admin_pb2.ScorerWeights(
-            cost=weights.cost, quality=weights.quality, wait=weights.wait, affinity=weights.affinity, chip=weights.chip
-        ),
-        lane=_lane(tenant.lane),
-    )
-
-
 def _placement(placement: model.Placement) -> admin_pb2.Placement:
     return admin_pb2.Placement(
         node=placement.node,
         price=_price(placement.price),
-        quality=_quality(placement.quality),
+        quality=quality(placement.quality),
+        quality_scores=placement.quality_scores,
         replicas=placement.replicas,
         in_flight_max=placement.in_flight_max,
     )
@@ -123,9 +108,11 @@ def _placement(placement: model.Placement) -> admin_pb2.Placement:
 
 def _price(price: model.TokenPrice | model.HourlyPrice) -> common_pb2.Price:
     if isinstance(price, model.HourlyPrice):
-        return hourly_price(
-            nanousd(price.usd_per_hour), price.input_tokens_per_second, price.output_tokens_per_second
-        ).to_message()
+        return common_pb2.Price(
+            hour_nanousd=nanousd(price.hour),
+            input_tokens_per_second=price.input_tokens_per_second or 0,
+            output_tokens_per_second=price.output_tokens_per_second or 0,
+        )
     cached = price.input if price.cached_input is None else price.cached_input
     return common_pb2.Price(
         input_nanousd_per_million_tokens=nanousd(price.input),
@@ -147,9 +134,9 @@ def _scope(scope: str) -> str:
     return f"{kind}s/{rest}"
 
 
-def _quality(name: model.Quality | None) -> common_pb2.Quality.ValueType:
-    return common_pb2.Quality.Value(f"QUALITY_{name.upper()}") if name else common_pb2.QUALITY_UNSPECIFIED
-
-
-def _lane(name: model.Lane | None) -> common_pb2.Lane.ValueType:
-    return common_pb2.Lane.Value(f"LANE_{name.upper()}") if name else common_pb2.LANE_UNSPECIFIED
+def _timestamp(moment: datetime | None) -> timestamp_pb2.Timestamp | None:
+    if moment is None:
+        return None
+    message = timestamp_pb2.Timestamp()
+    message.FromDatetime(moment)
+    return message

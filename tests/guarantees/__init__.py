@@ -1,0 +1,1 @@
+"""The guarantees of the ledger, measured on real meshes: `python -m tests.guarantees` (see `make guarantees`)."""
