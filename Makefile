@@ -77,11 +77,15 @@ suite: $(VENV)/.installed-dev ## The tests, with coverage printed at the end
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report | tail -n 1 | sed 's/^/coverage: /'
 
 SEED ?= 0
-STEPS ?= 16
+STEPS ?= 12
 
 .PHONY: simulate
-simulate: $(VENV)/.installed-dev ## Replay one seed of the simulation: SEED=7 STEPS=16
+simulate: $(VENV)/.installed-dev ## Replay one seed of the simulation: SEED=7 STEPS=12
 	$(BIN)/python -m tests.simulation --seed $(SEED) --steps $(STEPS)
+
+.PHONY: guarantees
+guarantees: $(VENV)/.installed-dev ## Measure the guarantees on real meshes, and write docs/guarantees.md
+	$(BIN)/python -m tests.guarantees --report docs/guarantees.md
 
 .PHONY: test
 test: proto-lint lint types suite ## Everything CI checks

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+import time
 from pathlib import Path
 
 from tests.guarantees.configuration import Configuration, Database, Kill, MeshKind, every_configuration
@@ -16,26 +17,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.guarantees", description="Measures the guarantees.")
     parser.add_argument("--routers", type=int, default=1)
     parser.add_argument("--requests", type=int, help="at once; without it everything is run")
-    parser.add_argument("--database", type=Database, choices=list(Database), default=Database.SQLITE)
-    parser.add_argument("--kill", type=Kill, choices=list(Kill), default=Kill.NOTHING)
+    parser.add_argument("--database", choices=[one.value for one in Database], default=Database.SQLITE.value)
+    parser.add_argument("--kill", choices=[one.value for one in Kill], default=Kill.NOTHING.value)
     parser.add_argument("--report", type=Path, help="file that the table is written into, as Markdown")
     arguments = parser.parse_args()
     series = every_configuration()
     if arguments.requests is not None:
-        mesh = MeshKind(arguments.database, arguments.routers)
-        series = {mesh: [Configuration(mesh, arguments.requests, arguments.kill)]}
-    say(console_title())
+        mesh = MeshKind(Database(arguments.database), arguments.routers)
+        series = {mesh: [Configuration(mesh, arguments.requests, Kill(arguments.kill))]}
+    _say(console_title())
     rows: list[Row] = []
+    begin_s = time.monotonic()
     for mesh, configurations in series.items():
         for row in asyncio.run(run_series(mesh, configurations)):
-            say(console_line(row))
+            _say(console_line(row))
             rows.append(row)
     if arguments.report is not None:
-        arguments.report.write_text(written(rows))
+        arguments.report.write_text(written(rows, (time.monotonic() - begin_s) / 60))
     return 1 if any(row.faults for row in rows) else 0
 
 
-def say(line: str) -> None:
+def _say(line: str) -> None:
     """Prints a line at once: a series takes minutes."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
-TERM_S = 10
+TERM_S = 15
+CHECK_TIMEOUT_MS = 5000
 LONGEST_REQUEST_S = 10
 CANARY = "canary"
 _ROUTER = "router-{}"
@@ -79,6 +80,7 @@ def settings_of(mesh: MeshKind, database_url: str) -> str:
     return _MESH.format(
         term_s=TERM_S,
         longest_s=LONGEST_REQUEST_S,
+        check_ms=CHECK_TIMEOUT_MS,
         database_url=f", database_url: {database_url!r}" if database_url else "",
         routers=routers,
         deployments=deployments,
@@ -87,7 +89,7 @@ def settings_of(mesh: MeshKind, database_url: str) -> str:
 
 _MESH = """\
 place: eu/de
-door: {{port: 0, longest_request_s: {longest_s}, drain_grace_s: 1}}
+door: {{port: 0, longest_request_s: {longest_s}, check_timeout_ms: {check_ms}, drain_grace_s: 1}}
 nats: {{port: 0}}
 control: {{allowance_term_s: {term_s}{database_url}}}
 routers:{routers}

@@ -35,7 +35,7 @@ class Row:
         ledger_excess: most that spent and allotted were above the cap.
         use_excess: most that the engines' work was above the cap.
         drift: what is charged less what the engines did.
-        drift_max: most that it may be: what was charged by upper bounds, and what was written off.
+        drift_max: 0, unless Envoy was killed: then what was charged by upper bounds or written off.
         leased: what routers still had when all was over.
         outage_s: from the kill until requests were served again. None: nothing was killed.
         wall_s: all of the run's own time.
@@ -120,7 +120,7 @@ class Run:
         self._wall_s += time.monotonic() - begin_s
 
     async def result(self) -> Row:
-        """Waits until routers have given everything back, and draws the line."""
+        """Waits until routers have given back what they do not use, and draws the line."""
         for budget in self._budgets:
             await budget.until_nothing_is_leased(_DOUBT_OVER_S)
             await budget.until_settled(_SETTLED_S)
@@ -145,6 +145,7 @@ class Run:
         firsts = [outcome for budget in budgets for outcome in budget.first]
         statuses = [await budget.status() for budget in budgets]
         spent = sum(status.spent for status in statuses)
+        doubt = sum(status.written_off for status in statuses) + sum(budget.charged_by_bound() for budget in budgets)
         return Row(
             configuration=self.configuration,
             served=ends.count(Outcome.WHOLE) + ends.count(Outcome.LEFT),
@@ -159,7 +160,7 @@ class Run:
             ledger_excess=max(budget.peak - budget.cap for budget in budgets),
             use_excess=max(budget.used - budget.cap for budget in budgets),
             drift=spent - sum(budget.used for budget in budgets),
-            drift_max=sum(budget.charged_by_bound() for budget in budgets) + sum(one.written_off for one in statuses),
+            drift_max=doubt if self.configuration.kill.is_of_the_door else 0,
             leased=sum(status.allotted for status in statuses),
             outage_s=self._outage_s,
             wall_s=self._wall_s,

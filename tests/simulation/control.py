@@ -21,7 +21,7 @@ CONTROL = "control"
 SETTINGS = ControlSettings(
     database_url="sqlite://",
     term_s=20,
-    longest_request_s=14,
+    longest_request_s=24,
     log_grace_s=12,
     clock_drift_s=2,
 )

@@ -61,7 +61,7 @@ class Engines:
         output = rng.randint(0, ticket.output_tokens_max * max(1, ticket.choices))
         if rng.random() < 0.1:
             work.input_tokens, output = most, ticket.output_tokens_max * max(1, ticket.choices)
-        duration_s = min(exponential_s(rng, rng.choice((0.1, 0.5, 2.0, 20.0))), SETTINGS.longest_request_s - 0.01)
+        duration_s = min(exponential_s(rng, rng.choice((0.1, 0.5, 2.0, 30.0))), SETTINGS.longest_request_s - 0.01)
         work.is_running = True
         self._begun[work.request.id] = (self._loop.now_s, duration_s, output)
         self._served(work, self.replicas[attempt.replica])

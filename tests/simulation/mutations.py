@@ -270,7 +270,7 @@ FAULTS: Mapping[str, Fault] = {
     "charge twice": Fault("a charge is taken from the account twice", _charge_twice),
     "forget charges": Fault("a request that was charged is charged again by its log line", _forget_charges),
     "hold past the term": Fault("a router holds in an allowance whose term is over", _hold_past_the_term),
-    "sleep through the term": Fault("a router's clock stands still while it is stopped", _sleep_through_the_term),
+    "sleep through the term": Fault("a router's clock stands still while it is stopped", _sleep_through_the_term, 300),
     "no margin": Fault("a router holds to the last moment of the term", _no_margin),
     "no fence": Fault("an older process may lease beside its successor", _no_fence),
     "same fence": Fault("a new process of a router gets the fence of the old one", _same_fence),

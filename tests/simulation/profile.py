@@ -48,7 +48,7 @@ def draw_profile(rng: random.Random) -> Profile:
         faults += rng.choice(((), LINK_FAULTS))
         faults += rng.choice(((), ENVOY_FAULTS))
         weather = draw_weather(rng)
-    resolve_interval_s, report_s = rng.choice(((2.0, 1.0), (10.0, 6.0), (10.0, 6.0)))
+    resolve_interval_s, report_s = (3.0, 2.0) if rng.random() < 0.2 else (10.0, 6.0)
     return Profile(
         routers=rng.choice((1, 2, 2, 3, 4)),
         envoys=rng.choice((1, 1, 2)),

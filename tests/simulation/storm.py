@@ -104,11 +104,19 @@ async def _kill_control(world: World) -> None:
 
 
 async def _starve(world: World) -> None:
-    """Control is away for longer than a term, and requests go on."""
-    await _kill_control(world)
-    for _ in range(12):
-        await asyncio.sleep(world.rng.uniform(0.5, 3.0))
+    """Control is away until terms end, and requests come just then."""
+    was_dead = world.control.process.is_dead
+    if was_dead:
+        return
+    world.control.kill()
+    world.say(CONTROL, "is killed")
+    await asyncio.sleep(world.rng.uniform(0.4, 0.95) * SETTINGS.term_s)
+    for _ in range(6):
+        await asyncio.sleep(world.rng.uniform(0.01, 0.04) * SETTINGS.term_s)
         _ask(world)
+    if world.control.process.is_dead:
+        world.control.boot()
+        world.say(CONTROL, "starts")
 
 
 async def _kill_envoy(world: World) -> None:

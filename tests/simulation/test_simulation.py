@@ -21,8 +21,10 @@ _SEEDS_AT_ONCE = 50
 def workers() -> Iterator[ProcessPoolExecutor]:
     """Processes of their own, one for each core: simulations configure logging, and keep one engine."""
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=spawn) as pool:
-        yield pool
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # being traced would take them three times as long
+        with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=spawn) as pool:
+            yield pool
 
 
 def test_every_promise_is_kept_in_every_seed(workers: ProcessPoolExecutor) -> None:

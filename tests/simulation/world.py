@@ -30,7 +30,7 @@ from tests.simulation.router import RouterProcess
 from tests.simulation.scene import Rules, draw_scene
 from tests.simulation.truth import Truth, Work
 
-STEPS = 16
+STEPS = 12
 _END_S_MAX = 120.0
 _TRACE_MAX = 40
 
@@ -112,6 +112,10 @@ class World:
             for number in range(self.profile.envoys)
         ]
         self.router_names = names
+
+    def _envoy(self, name: str, routers: list[str]) -> EnvoyHouse:
+        report_s = self.profile.report_s
+        return EnvoyHouse(name, self.loop, self.network, self.rng, self.truth, self.engines, routers, report_s)
 
     def say(self, who: str, what: str) -> None:
         """Notes a step: after this turn of the loop, the oracles look."""

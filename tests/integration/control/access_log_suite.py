@@ -17,7 +17,7 @@ from tests.integration.control.support import SETTINGS, Harness, ManualClock, Ro
 PRICE = common_pb2.Price(output_nanousd_per_million_tokens=1_000_000)
 """One nano-USD for each generated token."""
 
-TERM_S, LONGEST_S, DRIFT_S, GRACE_S = 900, 600, 5, 60
+TERM_S, LONGEST_S, DRIFT_S, GRACE_S, REPORT_S = 900, 600, 5, 60, 45
 
 
 @dataclass
@@ -38,6 +38,7 @@ class Envoy:
         hold: int = 50,
         output_tokens: int | None = 10,
         http_status: int = 200,
+        lane: common_pb2.Lane.ValueType = common_pb2.LANE_DIRECT,
     ) -> None:
         holds = [
             router_pb2.Hold(limit=part.limit, unit=part.unit, allowance=part.id, amount=hold) for part in allowances
@@ -46,6 +47,7 @@ class Envoy:
             request_id=request_id,
             router=router.name,
             fence=router.fence,
+            lane=lane,
             attempts=[router_pb2.Attempt(replica="a", address="10.0.0.1:80", price=PRICE)],
             holds=holds,
             output_tokens_max=hold,
@@ -198,6 +200,40 @@ class AccessLogSuite:
             await mesh.router()
             assert await resolve(mesh) == Resolved()
             assert await spent(mesh) == (10, 90, 0, 0)
+
+    async def test_what_the_adapter_lanes_log_does_not_know_waits_for_the_nodes_report(self, database_url: str) -> None:
+        book = LineBook()
+        async with running(database_url, reader=book.read) as mesh:
+            await mesh.limit("budget", 1000)
+            router = await mesh.router()
+            share = await router.take("budget", 100)
+            await mesh.router()
+            envoy = Envoy(mesh, book)
+            envoy.serve("q1", router, share, output_tokens=None, lane=common_pb2.LANE_ADAPTER)
+            await envoy.ship()
+            mesh.clock.advance(REPORT_S - 1)
+            await resolve(mesh)
+            assert await spent(mesh) == (0, 100, 0, 0)
+            reported = ledger_pb2.ReportedCharge(router=router.name, fence=router.fence, charge=charge("q1", share, 7))
+            await mesh.ledger.ReportCharges(ledger_pb2.ReportChargesRequest(reporter="r1", charges=[reported]))
+            mesh.clock.advance(1)
+            await resolve(mesh)
+            assert await spent(mesh) == (7, 93, 0, 0)
+            assert await count(mesh, LoggedChargeRow) == 0
+
+    async def test_what_no_node_reports_in_time_is_charged_by_its_bound(self, database_url: str) -> None:
+        book = LineBook()
+        async with running(database_url, reader=book.read) as mesh:
+            await mesh.limit("budget", 1000)
+            router = await mesh.router()
+            share = await router.take("budget", 100)
+            await mesh.router()
+            envoy = Envoy(mesh, book)
+            envoy.serve("q1", router, share, output_tokens=None, lane=common_pb2.LANE_ADAPTER)
+            await envoy.ship()
+            mesh.clock.advance(REPORT_S)
+            await resolve(mesh)
+            assert await spent(mesh) == (50, 50, 0, 0)
 
     async def test_what_was_noted_is_charged_once_the_share_is_past_its_term(self, database_url: str) -> None:
         book = LineBook()

@@ -113,3 +113,11 @@ async def test_a_router_that_stops_ends_the_check_as_a_cancellation() -> None:
     asking.cancel()
     ended = await asyncio.gather(asking, return_exceptions=True)
     assert isinstance(ended[0], asyncio.CancelledError)
+
+
+async def test_what_is_decided_at_once_is_not_sent_to_an_envoy_that_has_gone_before() -> None:
+    envoy, check, abandoned = Envoy(), Check(), list[str]()
+    check.may_answer.set()
+    envoy.hangs_up.set()
+    await app(check, abandoned)(dict(SCOPE), envoy.receive, envoy.send)
+    assert (envoy.sent, abandoned) == ([], ["r1"])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, and_, delete, select, tuple_
 
 from enginehouse.contract import Reason, RequestError
 from enginehouse.router.settlement import Ending, settle
@@ -16,13 +16,16 @@ from enginehouse.services.control.database import Transaction
 from enginehouse.services.control.durations import ms_of_timestamp
 from enginehouse.services.control.rows import insert_missing
 from enginehouse.services.control.schema import AccessLogRow, ChargeRow, LoggedChargeRow, RouterRow, ShareRow
-from enginehouse.v1 import ledger_pb2, router_pb2
+from enginehouse.v1 import common_pb2, ledger_pb2, router_pb2
 
 _log = structlog.get_logger(__name__)
 
 LINES_MAX = 2000
 COMPLETE_MS = 253_402_214_400_000
 """9999-12-31: what the log of an Envoy that has ended in order is complete until."""
+
+REPORT_MS = 45_000
+"""How long a node's report is waited for: nodes try for 30 s, and it may pass a router that has just started."""
 
 _ID_LENGTH_MAX = 200
 _LINES_AT_ONCE = 50
@@ -34,10 +37,15 @@ cannot be read, and the log has a gap there."""
 
 @dataclass(frozen=True, slots=True)
 class LoggedCharge:
-    """What a line says that a request owes, and the router process that would say so itself."""
+    """What a line says that a request owes, and the router process that would say so itself.
+
+    `is_certain` is False for the bound of a call in the adapter lane that nobody counted: its node's report is better,
+    and is on its way.
+    """
 
     charge: Charge
     fence: int
+    is_certain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +151,13 @@ async def charge_or_note(transaction: Transaction, logged: Sequence[LoggedCharge
     living: list[LoggedCharge] = []
     for item in logged:
         settles_itself = fences.get(item.charge.router) == item.fence and item.charge.share in in_term
-        (living if settles_itself else orphans).append(item)
+        (living if settles_itself or not item.is_certain else orphans).append(item)
     if orphans:
         await charge_logged(transaction, [item.charge for item in orphans], now)
-    await _note(transaction, living)
+    await _note(transaction, living, now)
 
 
-async def _note(transaction: Transaction, logged: Iterable[LoggedCharge]) -> None:
+async def _note(transaction: Transaction, logged: Iterable[LoggedCharge], now: Now) -> None:
     by_key = {item.charge.key: item for item in logged}
     if not by_key:
         return
@@ -159,8 +167,16 @@ async def _note(transaction: Transaction, logged: Iterable[LoggedCharge]) -> Non
     )
     known = {(request_id, limit) for request_id, limit in found}
     for item_key, item in sorted(by_key.items(), key=lambda pair: pair[0]):
-        if item_key not in known:
-            await insert_missing(transaction.session, _row(item))
+        if item_key in known:
+            continue
+        if item.is_certain:
+            await transaction.session.execute(delete(LoggedChargeRow).where(_is_noted_bound(item.charge)))
+        await insert_missing(transaction.session, _row(item, now))
+
+
+def _is_noted_bound(charge: Charge) -> ColumnElement[bool]:
+    row = LoggedChargeRow
+    return and_(row.request_id == charge.request_id, row.limit_id == charge.limit, row.due_ms > 0)
 
 
 def _read(line: str, read_line: LineReader, envoy: str, number: int) -> tuple[LoggedCharge, ...] | None:
@@ -174,6 +190,7 @@ def _read(line: str, read_line: LineReader, envoy: str, number: int) -> tuple[Lo
 
 def _charges(record: AccessRecord, ticket: router_pb2.Ticket) -> Iterable[LoggedCharge]:
     settlement = settle(ticket, Ending(record.replica, record.address, record.http_status, record.usage))
+    is_certain = settlement.is_certain or ticket.lane != common_pb2.LANE_ADAPTER
     for hold in ticket.holds:
         used = settlement.used.get(hold.limit, 0)
         amount = min(used, hold.amount)
@@ -187,10 +204,10 @@ def _charges(record: AccessRecord, ticket: router_pb2.Ticket) -> Iterable[Logged
                 used - amount,
                 settlement.deployment,
             )
-            yield LoggedCharge(charge, ticket.fence)
+            yield LoggedCharge(charge, ticket.fence, is_certain)
 
 
-def _row(item: LoggedCharge) -> LoggedChargeRow:
+def _row(item: LoggedCharge, now: Now) -> LoggedChargeRow:
     charge = item.charge
     return LoggedChargeRow(
         request_id=charge.request_id,
@@ -200,4 +217,5 @@ def _row(item: LoggedCharge) -> LoggedChargeRow:
         fence=item.fence,
         amount=charge.amount,
         overrun=charge.overrun,
+        due_ms=0 if item.is_certain else now.steady_ms + REPORT_MS,
     )

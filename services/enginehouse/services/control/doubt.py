@@ -149,13 +149,14 @@ async def _charge_orphans(transaction: Transaction, now: Now) -> int:
         .outerjoin(RouterRow, RouterRow.id == LoggedChargeRow.router)
         .outerjoin(ShareRow, ShareRow.id == LoggedChargeRow.share_id)
         .where(
+            LoggedChargeRow.due_ms <= now.steady_ms,
             or_(
                 RouterRow.id.is_(None),
                 RouterRow.fence != LoggedChargeRow.fence,
                 ShareRow.id.is_(None),
                 ShareRow.is_closed,
                 ShareRow.term_end_ms <= now.steady_ms,
-            )
+            ),
         )
         .order_by(LoggedChargeRow.request_id, LoggedChargeRow.limit_id)
         .limit(_BATCH)

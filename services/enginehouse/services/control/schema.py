@@ -239,7 +239,11 @@ class ChargeRow(Base):
 
 
 class LoggedChargeRow(Base):
-    """What an access log says a request owes while its router, who may still say so itself, lives."""
+    """What an access log says a request owes while somebody may still say it better: its router, or a node.
+
+    Without a successor of its router, or the end of its share, it is not charged; nor before `due_ms`, on the steady
+    clock, which is 0 for what is certain.
+    """
 
     __tablename__ = "logged_charges"
     __table_args__ = (Index(None, "share_id"),)
@@ -251,6 +255,7 @@ class LoggedChargeRow(Base):
     fence: Mapped[int]
     amount: Mapped[int]
     overrun: Mapped[int]
+    due_ms: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class RouterRow(Base):

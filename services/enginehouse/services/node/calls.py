@@ -30,7 +30,8 @@ TICKET_METADATA = "x-enginehouse-internal-ticket"
 _REQUEST_ID_METADATA = "x-request-id"
 _PASSED_ON = ("x-request-id", "traceparent", "tracestate")
 _REPORT_TIMEOUT_S = 2.0
-_REPORT_TRIES = 5
+_REPORT_TRIES = 60
+"""So that a router which was killed has the time to come back."""
 _REPORT_RETRY_S = 0.5
 
 AnyContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
+from enginehouse.contract import DependencyError
 from enginehouse.router import Decision, Request, Verdict, View, verdicts
 from enginehouse.router.limits import Held
 from enginehouse.router.record import decision_to_message, ticket
@@ -92,10 +93,12 @@ class Admission:
             prompt: its text, where the caller has it.
 
         Raises:
-            DependencyError: the allowance is used up and control does not answer.
+            DependencyError: the allowance is used up and control does not answer, or the request holds already.
         """
-        self._settler.release(request.id)  # asked again: the answer to the first question was never used
         asked = await self._deliberation.decide_in_turn(request, prompt)
+        if self._settler.is_admitted(request.id):
+            # Asked twice, and nobody can tell which answer is used: what the first one holds may be running.
+            raise DependencyError(f"request {request.id} was admitted already; ask again under another id")
         # Nothing is awaited between the decision and the hold, so what was decided on still stands.
         decision, decision_id = asked.decision, str(uuid.uuid4())
         self._recorder.decided(decision_id, asked.request, asked.view, asked.moment, decision)

@@ -72,6 +72,7 @@ class Allowances:
         self._releases: dict[str, ledger_pb2.ReleaseAllowancesRequest] = {}
         self._dues: deque[Due] = deque()
         self._dues_max = _DUES_MAX
+        self._dues_taken = self._dues_settled = 0
         self._pace = Pace()
         self._uids: dict[str, int] = {}
         self._low: dict[str, int] = {}
@@ -151,9 +152,16 @@ class Allowances:
         """
         dues = self.book.settle(request_id, used, deployment)
         self._dues.extend(dues)
+        self._dues_taken += len(dues)
         if dues or self._scarce_until_ms:
             self._due.set()
         return len(dues)
+
+    async def until_settled(self) -> None:
+        """Returns once the ledger has taken everything that is owed now."""
+        taken = self._dues_taken
+        while self._dues_settled < taken:
+            await asyncio.sleep(_FLUSH_S)
 
     def retain(self, limits: Mapping[str, int]) -> None:
         """Stops holding in shares of limits that are gone, or were replaced by another of their name.
@@ -319,6 +327,7 @@ class Allowances:
             self._dues_max = _DUES_MAX
             for _ in batch:
                 self._dues.popleft()
+            self._dues_settled += len(batch)
         self._due.clear()
 
     async def _keep(self) -> None:

@@ -47,6 +47,8 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         if not request.ticket.request_id:
             raise RequestError("ticket.request_id is empty; send the ticket that the request carried")
         settlement = self._settler.reported(request)
+        # The node forgets what it used once it has an answer, and nobody else may know it: not even Envoy's log.
+        await self._settler.until_charged()
         if settlement is None:
             return router_pb2.SettleResponse(first=False)
         return router_pb2.SettleResponse(charged_nanousd=settlement.cost_nanousd, first=True)

@@ -14,6 +14,7 @@ from enginehouse.v1 import common_pb2, events_pb2, router_pb2
 _log = structlog.get_logger(__name__)
 REPORT_GRACE_MS = 5_000
 """How long a node may take to report a stream that ended without trailers, and Envoy's log after such a report."""
+OVER_MAX = 10_000
 
 
 @dataclass(slots=True)
@@ -64,12 +65,15 @@ class Settler:
         self._foreign = foreign
         self._admitted: dict[str, Admitted] = {}
         self._untold: dict[str, Untold] = {}
+        self._over: dict[str, None] = {}
 
     def admit(self, ticket: router_pb2.Ticket) -> None:
         """Remembers a request that holds now."""
         self._admitted[ticket.request_id] = Admitted(ticket, self._boot_ms())
         replica = ticket.attempts[0].replica
         self.in_flight[replica] = self.in_flight.get(replica, 0) + 1
+        if ticket.request_id in self._over:
+            self.release(ticket.request_id)
 
     def is_admitted(self, request_id: str) -> bool:
         """Whether the request is on its way."""
@@ -91,10 +95,13 @@ class Settler:
         ending = Ending(record.replica, record.address, record.http_status, record.usage)
         if admitted is None:
             if record.ticket is not None:
-                self._hand_over(record.ticket, ending)
+                if not _awaits_report(record.ticket, ending):
+                    self._hand_over(record.ticket, ending)
+            else:
+                self._note_over(record.request_id)
             return
-        if admitted.ticket.lane == common_pb2.LANE_ADAPTER and not settle(admitted.ticket, ending).is_certain:
-            admitted.ended_ms, admitted.record = self._boot_ms(), record  # the node's report is on its way
+        if _awaits_report(admitted.ticket, ending):
+            admitted.ended_ms, admitted.record = self._boot_ms(), record
             return
         self._end(admitted, ending, _outcome(record))
 
@@ -112,6 +119,10 @@ class Settler:
         # The charge does not wait for the log; the event does, because only the log knows what the client saw.
         self._untold[ticket.request_id] = Untold(admitted.ticket, settlement, self._boot_ms(), report.engine_failed)
         return settlement
+
+    async def until_charged(self) -> None:
+        """Returns once the ledger knows everything that was settled until now."""
+        await self._allowances.until_settled()
 
     def sweep(self) -> None:
         """Ends what nobody reported in time, by its upper bound, and tells what no log told in time."""
@@ -134,6 +145,12 @@ class Settler:
     def stop(self) -> None:
         """Tells what waits for a log that will find nobody here."""
         self._tell_overdue(self._boot_ms())
+
+    def _note_over(self, request_id: str) -> None:
+        """Envoy gave up before it had an answer. Its question may still wait here, and must hold nothing then."""
+        self._over[request_id] = None
+        if len(self._over) > OVER_MAX:
+            del self._over[next(iter(self._over))]
 
     def _tell_overdue(self, settled_until_ms: int) -> None:
         for request_id, untold in list(self._untold.items()):
@@ -176,6 +193,11 @@ class Settler:
             outcome=outcome,
         )
         self._publish("request", ticket.request_id, "settled", event)
+
+
+def _awaits_report(ticket: router_pb2.Ticket, ending: Ending) -> bool:
+    """Whether the log does not say what was used, and the node's report, which does, is on its way."""
+    return ticket.lane == common_pb2.LANE_ADAPTER and not settle(ticket, ending).is_certain
 
 
 def _outcome(record: AccessRecord, *, engine_failed: bool = False) -> str:
