@@ -23,7 +23,7 @@ _CONFIG = "enable_iter_perf_stats: true\n"
 
 
 class TensorRtLlmEngine(EngineDescriptor):
-    """`trtllm-serve` with its PyTorch backend. Flags and metrics were read in the source; it never ran here.
+    """`trtllm-serve` with its PyTorch backend. Flags and metrics by what is published of it; it never ran here.
 
     Its documents give different defaults, so every size is set. What a failed stream looks like is not documented, so
     streams take the adapter lane. Its metrics are emptied by whoever reads them: nobody else may.
