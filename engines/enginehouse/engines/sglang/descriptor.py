@@ -23,7 +23,7 @@ _REASONING_FLAG = "--reasoning-parser"
 
 
 class SglangEngine(EngineDescriptor):
-    """`python -m sglang.launch_server`. Flags and metrics are of SGLang 0.5, by what is published of it; it never ran here.
+    """`python -m sglang.launch_server`. Flags and metrics of 0.5, by what is published of it; it never ran here.
 
     After SIGTERM it drains without a deadline, so SIGKILL follows after a grace of ours. Its token counters move only
     when a request ends; what moves in between is the gauge of tokens in its cache, and the histograms of latencies.

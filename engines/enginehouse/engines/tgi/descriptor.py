@@ -23,7 +23,7 @@ _QUEUE_FACTOR = 8
 
 
 class TgiEngine(EngineDescriptor):
-    """`text-generation-launcher`. Flags and metrics are those of TGI 3.3, by what is published of it; it never ran here.
+    """`text-generation-launcher`. Flags and metrics of TGI 3.3, by what is published of it; it never ran here.
 
     It takes the member `model` of a chat for the name of a LoRA adapter, unless it is "tgi". Usage is known only at
     the end of a stream, so streams take the adapter lane. A batch is bounded by tokens and not by requests on most
