@@ -119,12 +119,11 @@ class Run:
         await asyncio.gather(*(self._finish(budget) for budget in self._budgets))
         self._wall_s += time.monotonic() - begin_s
 
-    async def result(self) -> Row:
-        """Waits until routers have given back what they do not use, and draws the line."""
+    async def until_given_back(self) -> None:
+        """Waits until routers have given back what they do not use, which takes them half a minute."""
         for budget in self._budgets:
             await budget.until_nothing_is_leased(_DOUBT_OVER_S)
             await budget.until_settled(_SETTLED_S)
-        return await self._row()
 
     async def _finish(self, budget: Budget) -> None:
         async with budget.sampled():
@@ -139,7 +138,8 @@ class Run:
         begun = sum(budget.begun for budget in self._budgets)
         return begun > self.configuration.requests // _BEGUN_DIVISOR
 
-    async def _row(self) -> Row:
+    async def row(self) -> Row:
+        """What it came to."""
         budgets = self._budgets
         ends = [outcome for budget in budgets for outcome in budget.last]
         firsts = [outcome for budget in budgets for outcome in budget.first]

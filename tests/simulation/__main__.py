@@ -1,6 +1,7 @@
 """Replays a seed: `python -m tests.simulation --seed 7 --steps 40`."""
 
 import argparse
+import os
 import sys
 
 from tests.simulation.quiet import quiet
@@ -14,6 +15,8 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, from the first; only failures are shown")
     arguments = parser.parse_args()
+    if sys.flags.hash_randomization:  # sets of strings have the same order in every run only with a fixed seed
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONHASHSEED": "0"})  # noqa: S606 (ourselves)
     quiet()
     failed = 0
     for seed in range(arguments.seed, arguments.seed + arguments.seeds):
