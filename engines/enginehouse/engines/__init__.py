@@ -42,9 +42,11 @@ from enginehouse.engines.descriptor import (
 )
 from enginehouse.engines.failure import Ending, FailureClass
 from enginehouse.engines.health import HealthPolicy
-from enginehouse.engines.inventory import Inventory
+from enginehouse.engines.inventory import Accelerator, AcceleratorPool, Inventory
+from enginehouse.engines.launch import EngineHost
 from enginehouse.engines.metrics import MetricsMapping
 from enginehouse.engines.models import ModelStore
+from enginehouse.engines.options import EngineOption
 from enginehouse.engines.prober import Prober, Readiness
 from enginehouse.engines.registry import EngineRegistry
 from enginehouse.engines.restart import RestartPolicy
@@ -63,9 +65,10 @@ from enginehouse.engines.state import (
     Transition,
     state_name,
 )
-from enginehouse.engines.supervisor import ReplicaSupervisor
+from enginehouse.engines.supervisor import CONTAINERS_FILE, ReplicaSupervisor
 
 __all__ = [
+    "CONTAINERS_FILE",
     "DEGRADED",
     "DRAINING",
     "FAILED",
@@ -75,12 +78,16 @@ __all__ = [
     "SERVING",
     "STARTING",
     "STOPPED",
+    "Accelerator",
+    "AcceleratorPool",
     "Assignment",
     "Bounds",
     "Clock",
     "DrainSignal",
     "Ending",
     "EngineDescriptor",
+    "EngineHost",
+    "EngineOption",
     "EngineRegistry",
     "EngineSpec",
     "EngineTraits",

@@ -15,6 +15,7 @@ class SupervisionConfig:
         health: when an engine counts as alive.
         ready_poll_s: between tries at the first token.
         load_interval_s: between two samples of the load.
+        use_interval_s: between two samples of the memory and the accelerators that an engine takes.
         drain_poll_s: between two looks at whether requests still run.
         drain_quiet_s: how long no request may have run before the drain signal is sent. A request that was routed just
             before the replica left rotation is still on its way.
@@ -24,5 +25,6 @@ class SupervisionConfig:
     health: HealthPolicy = field(default_factory=HealthPolicy)
     ready_poll_s: float = 0.25
     load_interval_s: float = 1.0
+    use_interval_s: float = 10.0
     drain_poll_s: float = 0.1
     drain_quiet_s: float = 0.5

@@ -4,11 +4,15 @@ import re
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar
 
 from enginehouse.contract import Reason, RequestError
+from enginehouse.engines.inventory import Accelerator
 from enginehouse.engines.metrics import MetricsMapping
+from enginehouse.engines.models.source import with_details
+from enginehouse.engines.options import EngineOption, check_options
 from enginehouse.v1 import admin_pb2, common_pb2, node_pb2
 
 _REPLICA_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
@@ -47,19 +51,37 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What the host gives to one launch: where to listen, and the model as a path or as the engine takes it."""
+    """What the host gives to one launch.
+
+    Args:
+        host, port: where to listen.
+        model: a path, or what the engine takes for one.
+        ports: as many more as the kind asks for, which no other engine of this host uses.
+        accelerators: those that are the replica's own, or its shares of them. None: the host has none.
+        folder: for files of the replica's own. It exists, and the engine may read it.
+    """
 
     host: str
     port: int
     model: str
+    ports: tuple[int, ...] = ()
+    accelerators: tuple[Accelerator, ...] = ()
+    folder: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How to start the engine: program and arguments, and what to add to the host's environment."""
+    """How to start the engine.
+
+    Args:
+        command: program and arguments.
+        environment: what to add to the host's.
+        files: what to write before, by path below the assignment's folder.
+    """
 
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +104,20 @@ class DrainSignal:
 
 @dataclass(frozen=True, slots=True)
 class StartTimeouts:
-    """Deadlines of the start, by phase: until the port is open, then until the first token; and of one try at it."""
+    """Deadlines of the start, by phase.
+
+    Args:
+        starting_s: without progress, until the port is open. What the engine writes, and memory that it fills, are
+            progress: an engine that loads has not failed.
+        loading_s: without progress, until the first token.
+        attempt_s: of one try at it.
+        phase_s_max: of either phase, with or without progress.
+    """
 
     starting_s: float = 60.0
     loading_s: float = 300.0
     attempt_s: float = 30.0
+    phase_s_max: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +128,15 @@ class Quirks:
         usage_covers_choices: usage counts every choice of `n` and every prompt of a list, not only the first.
         failed_streams_show: a stream that dies ends in an error frame or a broken transport, never in a clean end.
         output_limit_members: body members that set the output limit, the one that wins first.
+        request_model: the model that requests have to name, whatever it is. Empty: the name that it was given.
+        notes: what else an operator should know, one sentence each.
     """
 
     usage_covers_choices: bool = True
     failed_streams_show: bool = True
     output_limit_members: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
+    request_model: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +153,10 @@ class EngineTraits:
         drain: how it is ended.
         start: how long it may take to start.
         quirks: where it departs from the usual.
+        options: settings that it has and others have not.
+        ports: how many more than the one that it serves at.
+        accelerator_share: of the memory of each accelerator that it is given, unless `memory_fraction` says. 0: it is
+            given none.
     """
 
     operations: tuple[common_pb2.Operation.ValueType, ...]
@@ -129,6 +168,9 @@ class EngineTraits:
     drain: DrainSignal = field(default_factory=DrainSignal)
     start: StartTimeouts = field(default_factory=StartTimeouts)
     quirks: Quirks = field(default_factory=Quirks)
+    options: frozenset[EngineOption] = frozenset()
+    ports: int = 0
+    accelerator_share: float = 0.0
 
 
 class EngineDescriptor(ABC):
@@ -146,8 +188,43 @@ class EngineDescriptor(ABC):
         """
 
     def model_source(self, spec: EngineSpec) -> str | None:
-        """The model that has to be a file on this host before the launch. None: none has to."""
+        """The model that has to be on this host before the launch, as `ModelStore` takes it. None: none has to."""
         return None
+
+    def located_source(self, spec: EngineSpec) -> str:
+        """The model with its revision and its checksum, as `ModelStore` takes it.
+
+        Raises:
+            RequestError: there is no model source.
+        """
+        settings = spec.settings
+        if not settings.model_source:
+            raise self.refuse_model(spec, "give a path on the node, or the id of a model on the hub")
+        return with_details(settings.model_source, settings.model_revision, settings.model_sha256)
+
+    def settled(self, spec: EngineSpec) -> EngineSpec:
+        """The spec with the name by which requests have to call the model."""
+        name = self.traits.quirks.request_model
+        return replace(spec, served_model=name) if name else spec
+
+    def accelerators(self, spec: EngineSpec) -> int:
+        """How many accelerators the replica wants, where there are any."""
+        if not self.traits.accelerator_share or spec.settings.external_url:
+            return 0
+        return (spec.settings.tensor_parallel or 1) * (spec.settings.pipeline_parallel or 1)
+
+    def accelerator_share(self, spec: EngineSpec) -> float:
+        """The share of each accelerator's memory that the replica takes, above 0 and up to 1."""
+        if EngineOption.MEMORY_FRACTION in self.traits.options and spec.settings.memory_fraction:
+            return spec.settings.memory_fraction
+        return self.traits.accelerator_share
+
+    def features(self, spec: EngineSpec) -> tuple[common_pb2.Feature.ValueType, ...]:
+        """What requests may need of this replica. More than the kind's where settings add to it."""
+        features = self.traits.features
+        if spec.settings.lora_adapters and common_pb2.FEATURE_LORA not in features:
+            features = (*features, common_pb2.FEATURE_LORA)
+        return features
 
     def check(self, spec: EngineSpec) -> None:
         """Refuses settings that can never run, before anything is started.
@@ -162,6 +239,7 @@ class EngineDescriptor(ABC):
                 raise RequestError(
                     f"{spec.deployment}: {name} is {value}; give a positive number, or 0 for the default"
                 )
+        check_options(settings, deployment=spec.deployment, engine=self.kind, known=self.traits.options)
         bounds = self.bounds(spec)
         if bounds.output_tokens_max > bounds.context_tokens_max:
             raise RequestError(
@@ -189,7 +267,7 @@ class EngineDescriptor(ABC):
         traits, bounds = self.traits, self.bounds(spec)
         features = [
             feature
-            for feature in traits.features
+            for feature in self.features(spec)
             if feature != common_pb2.FEATURE_MULTIPLE_CHOICES or traits.quirks.usage_covers_choices
         ]
         usage_is_sure = bool(traits.stream_usage_members) or common_pb2.FEATURE_STREAM not in features

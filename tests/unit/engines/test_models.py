@@ -49,7 +49,7 @@ async def test_path_is_taken_as_it_is(tmp_path: Path) -> None:
     assert await ModelStore(tmp_path / "cache").acquire(str(path)) == path
 
 
-@pytest.mark.parametrize("source", ["", "nowhere.gguf", "owner/model"])
+@pytest.mark.parametrize("source", ["", "nowhere.gguf", "nowhere/down/there.gguf"])
 async def test_file_that_is_not_there_is_refused(tmp_path: Path, source: str) -> None:
     with pytest.raises(RequestError, match="no such file"):
         await ModelStore(tmp_path).acquire(source)

@@ -1,8 +1,9 @@
 """What supervision needs of an engine that runs, wherever it runs."""
 
 import signal
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from enginehouse.engines.descriptor import EngineDescriptor, EngineSpec
 from enginehouse.engines.failure import Ending
@@ -27,6 +28,34 @@ class RunningEngine(Protocol):
 
     async def stop(self, *, grace_s: float, number: signal.Signals = signal.SIGTERM) -> int | None:
         """Ends it: the signal, `grace_s` seconds, SIGKILL to its group. Returns the exit code, if it has one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineUse:
+    """What a running engine takes of its host.
+
+    Args:
+        memory_bytes: of the host's memory, by all of its processes.
+        accelerator_memory_bytes: of its accelerators, by everybody. 0: not known.
+        accelerator_utilization: share of the time in which they worked, 0 to 1. None: not known.
+    """
+
+    memory_bytes: int
+    accelerator_memory_bytes: int = 0
+    accelerator_utilization: float | None = None
+
+
+@runtime_checkable
+class MeasuredEngine(Protocol):
+    """An engine whose processes are ours to measure. One that is attached is not."""
+
+    def progress(self) -> int:
+        """Differs while it fills its memory. Quick enough for the event loop."""
+        ...
+
+    async def use(self) -> EngineUse | None:
+        """What it takes now. None: it has ended."""
         ...
 
 

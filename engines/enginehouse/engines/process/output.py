@@ -17,12 +17,16 @@ class OutputLog:
         path: the file; its predecessor is `path` with ``.1`` appended.
         lines_max: lines kept in memory.
         bytes_max: size at which the file is rotated.
+
+    Attributes:
+        written_bytes: in all, rotated away or not.
     """
 
     def __init__(self, path: Path, *, lines_max: int = 1000, bytes_max: int = 16 * 1024 * 1024) -> None:
         self.path = path
         self._ring: deque[str] = deque(maxlen=lines_max)
         self._bytes_max = bytes_max
+        self.written_bytes = 0
         self._followers: set[asyncio.Queue[str]] = set()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: BinaryIO = path.open("ab")
@@ -64,6 +68,7 @@ class OutputLog:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(text)
+        self.written_bytes += len(line) + 1
         self._file.write(line + b"\n")
         if self._file.tell() > self._bytes_max:
             self._rotate()

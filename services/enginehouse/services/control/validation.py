@@ -93,8 +93,14 @@ def _check_settings(settings: admin_pb2.EngineSettings) -> None:
         ("output_tokens_max", settings.output_tokens_max),
         ("parallel", settings.parallel),
         ("threads", settings.threads),
+        ("tensor_parallel", settings.tensor_parallel),
+        ("pipeline_parallel", settings.pipeline_parallel),
     ):
         _check_not_negative(f"deployment.settings.{field}", number)
+    if not 0 <= settings.memory_fraction <= 1:
+        raise RequestError("deployment.settings.memory_fraction must be above 0 and up to 1, or 0 for the default")
+    if settings.HasField("container") and not settings.container.image:
+        raise RequestError("deployment.settings.container.image is missing; name the image, or leave the container out")
     for name in settings.environment:
         if not _VARIABLE.fullmatch(name):
             raise RequestError(f"deployment.settings.environment has {name[:80]!r}, which is not a variable's name")

@@ -32,15 +32,23 @@ class DialectProber:
         engine: its kind.
         session: for its connections; it stays the caller's.
         registry: knows the kind. None: the engines that are installed.
+        features: of the replica that is asked, where its settings add to its kind's. None: its kind's.
 
     Raises:
         RequestError: there is no such kind.
     """
 
-    def __init__(self, engine: str, session: aiohttp.ClientSession, registry: EngineRegistry | None = None) -> None:
+    def __init__(
+        self,
+        engine: str,
+        session: aiohttp.ClientSession,
+        registry: EngineRegistry | None = None,
+        features: Collection[common_pb2.Feature.ValueType] | None = None,
+    ) -> None:
         self._quirks = quirks_of(engine)
         self._session = session
-        features = (registry or EngineRegistry()).descriptor(engine).traits.features
+        if features is None:
+            features = (registry or EngineRegistry()).descriptor(engine).traits.features
         self._offers_tools = common_pb2.FEATURE_TOOLS in features
 
     async def probe_ready(

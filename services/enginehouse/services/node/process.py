@@ -5,12 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from enginehouse.adapters.openai import open_session
-from enginehouse.engines import Inventory, Transition, state_name
+from enginehouse.engines import CONTAINERS_FILE, Inventory, Transition, state_name
+from enginehouse.engines.launch import EngineHost, end_orphan_containers, end_orphans
 from enginehouse.router import Jurisdictions
 from enginehouse.services.bus import DESIRED, Bus, EventPublisher, Mirror
 from enginehouse.services.node.anthropic import AnthropicServicer
 from enginehouse.services.node.calls import Calls
+from enginehouse.services.node.folder import FolderLock
 from enginehouse.services.node.inference import InferenceServicer
 from enginehouse.services.node.openai import OpenAIServicer
 from enginehouse.services.node.replicas import NodeReplicas, read_deployments
@@ -28,6 +32,7 @@ from enginehouse.v1 import (
     openai_pb2_grpc,
 )
 
+_log = structlog.get_logger(__name__)
 _STOP_GRACE_S = 2.0
 
 
@@ -70,9 +75,16 @@ class Node:
     async def start(self) -> None:
         """Serves, registers, and starts what the desired state places here."""
         settings = self._settings
+        self._lock = FolderLock(settings.folder)
+        host, chip = await asyncio.to_thread(self._look_at_host)
         self._session = open_session()
         self._replicas = NodeReplicas(
-            settings.name, settings.folder, self._session, self._on_change, drain_grace_s=settings.drain_grace_s
+            settings.name,
+            settings.folder,
+            self._session,
+            self._on_change,
+            drain_grace_s=settings.drain_grace_s,
+            host=host,
         )
         self._calls = Calls(
             place=settings.place,
@@ -84,7 +96,7 @@ class Node:
             node=settings.name,
             place=settings.place,
             address=f"{settings.host}:{settings.port}",
-            chip=self._chip(),
+            chip=chip,
             replicas=self._replicas.snapshots,
             bus=self._bus,
         )
@@ -113,6 +125,7 @@ class Node:
         await self._events.stop()
         await self._bus.stop()
         await self._session.close()
+        self._lock.release()
 
     def _add_services(self) -> None:
         node = NodeServicer(
@@ -132,12 +145,17 @@ class Node:
             AnthropicServicer(calls),
         )
 
-    def _chip(self) -> common_pb2.Chip:
-        detected = Inventory().detect()
-        chip = common_pb2.Chip(chip_class=self._settings.chip_class, count=1)
-        if detected.chip_class == chip.chip_class:
-            chip.CopyFrom(detected)
-        return chip
+    def _look_at_host(self) -> tuple[EngineHost, common_pb2.Chip]:
+        """The host as engines see it, and its chip; what an earlier node of ours left behind is ended first."""
+        folder, chip_class = self._settings.folder, self._settings.chip_class
+        for what, left in (
+            ("processes", end_orphans(folder)),
+            ("containers", end_orphan_containers(folder / CONTAINERS_FILE)),
+        ):
+            if left:
+                _log.warning("ended what a dead node left behind", what=what, which=left)
+        inventory = Inventory()
+        return EngineHost.detect(folder, chip_class, inventory), inventory.chip_of(chip_class)
 
     def _on_desired(self, entries: Mapping[str, bytes]) -> None:
         deployments = read_deployments(entries)

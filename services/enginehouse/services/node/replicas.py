@@ -10,6 +10,7 @@ import structlog
 
 from enginehouse.contract import EnginehouseError, Reason, RequestError
 from enginehouse.engines import EngineRegistry, EngineSpec, ReplicaSupervisor, Transition
+from enginehouse.engines.launch import EngineHost
 from enginehouse.services.background import Background
 from enginehouse.services.node.prober import DialectProber
 from enginehouse.services.replica_ids import replica_id_of
@@ -44,16 +45,25 @@ class NodeReplicas:
         session: for probes.
         on_change: told of every edge of every replica.
         drain_grace_s: how long a replica that leaves lets its requests end.
+        host: has the accelerators. None: there are none.
     """
 
     def __init__(
-        self, node: str, folder: Path, session: aiohttp.ClientSession, on_change: OnChange, *, drain_grace_s: float
+        self,
+        node: str,
+        folder: Path,
+        session: aiohttp.ClientSession,
+        on_change: OnChange,
+        *,
+        drain_grace_s: float,
+        host: EngineHost | None = None,
     ) -> None:
         self._node = node
         self._folder = folder
         self._session = session
         self._on_change = on_change
         self._drain_grace_s = drain_grace_s
+        self._host = host
         self._registry = EngineRegistry()
         self._held: dict[str, Held] = {}
         self._background = Background()
@@ -171,12 +181,14 @@ class NodeReplicas:
             settings=deployment.settings,
             served_model=deployment.model,
         )
+        descriptor = self._registry.descriptor(deployment.engine)
         return ReplicaSupervisor(
             spec,
-            self._registry.descriptor(deployment.engine),
-            DialectProber(deployment.engine, self._session),
+            descriptor,
+            DialectProber(deployment.engine, self._session, features=descriptor.features(spec)),
             self._folder,
             on_change=self._on_change,
+            host=self._host,
         )
 
 

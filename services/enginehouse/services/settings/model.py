@@ -129,8 +129,16 @@ class Placement(Section):
     in_flight_max: int = Field(default=64, ge=1, le=100_000)
 
 
+class Container(Section):
+    """The engine runs in a container of this image."""
+
+    image: str = Field(min_length=1)
+    runtime: Literal["", "docker", "podman"] = ""
+    arguments: list[str] = Field(default=[])
+
+
 class Engine(Section):
-    """How the engine is started. Which of these an engine knows, its page in docs/engines.md says."""
+    """How the engine is started. What an engine does not know it refuses, by name."""
 
     kind: str
     model: str = ""
@@ -141,6 +149,16 @@ class Engine(Section):
     arguments: list[str] = Field(default=[])
     environment: dict[str, str] = Field(default={})
     url: str = ""
+    program: str = ""
+    served_names: list[str] = Field(default=[])
+    tensor_parallel: int = Field(default=1, ge=1, le=1024)
+    pipeline_parallel: int = Field(default=1, ge=1, le=1024)
+    memory_fraction: float | None = Field(default=None, gt=0, le=1)
+    quantization: str = ""
+    lora_adapters: dict[str, str] = Field(default={})
+    container: Container | None = None
+    model_revision: str = ""
+    model_sha256: str = ""
 
     @model_validator(mode="after")
     def _output_leaves_room_for_a_prompt(self) -> Self:

@@ -57,22 +57,42 @@ def deployments(settings: model.Settings) -> list[admin_pb2.Deployment]:
             model=one.public_model,
             aliases=one.aliases,
             engine=one.engine.kind,
-            settings=admin_pb2.EngineSettings(
-                model_source=one.engine.model,
-                context_tokens_max=one.engine.context_tokens_max,
-                output_tokens_max=one.engine.output_tokens_max,
-                parallel=one.engine.parallel,
-                threads=one.engine.threads,
-                arguments=one.engine.arguments,
-                environment=one.engine.environment,
-                external_url=one.engine.url,
-            ),
+            settings=engine_settings(one.engine),
             placements=[_placement(placement) for placement in one.placements],
             tenants=[tenant_name(tenant) for tenant in one.tenants],
             lane=lane(one.lane),
         )
         for one in settings.deployments
     ]
+
+
+def engine_settings(engine: model.Engine) -> admin_pb2.EngineSettings:
+    """How an engine is started, as the contract says it."""
+    container = engine.container
+    return admin_pb2.EngineSettings(
+        model_source=engine.model,
+        context_tokens_max=engine.context_tokens_max,
+        output_tokens_max=engine.output_tokens_max,
+        parallel=engine.parallel,
+        threads=engine.threads,
+        arguments=engine.arguments,
+        environment=engine.environment,
+        external_url=engine.url,
+        program=engine.program,
+        served_names=engine.served_names,
+        tensor_parallel=engine.tensor_parallel,
+        pipeline_parallel=engine.pipeline_parallel,
+        memory_fraction=engine.memory_fraction or 0.0,
+        quantization=engine.quantization,
+        lora_adapters=[
+            admin_pb2.LoraAdapter(name=name, source=source) for name, source in engine.lora_adapters.items()
+        ],
+        container=None
+        if container is None
+        else admin_pb2.Container(image=container.image, runtime=container.runtime, arguments=container.arguments),
+        model_revision=engine.model_revision,
+        model_sha256=engine.model_sha256,
+    )
 
 
 def _placement(placement: model.Placement) -> admin_pb2.Placement:

@@ -1,0 +1,1 @@
+"""What the emulated engines share. Nothing in here knows one of them: their habits come as data."""

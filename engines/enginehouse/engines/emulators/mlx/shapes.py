@@ -1,0 +1,113 @@
+"""mlx_lm.server's answers (mlx_lm/server.py, 0.32.2)."""
+
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from enginehouse.engines.emulators.core.answers import DONE, EngineTrouble, Json, StreamShape, event
+from enginehouse.engines.emulators.core.bodies import GenerationBody
+from enginehouse.engines.emulators.core.engine import Admitted
+from enginehouse.engines.emulators.core.generation import Step
+from enginehouse.engines.emulators.core.plan import Finish, FinishKind, Token
+
+_FINGERPRINT = "0.32.2-0.32.0-emulated"
+_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache",
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "*",
+    "Access-Control-Allow-Headers": "*",
+}
+
+
+@dataclass(frozen=True)
+class Head:
+    """What every part of one answer repeats."""
+
+    prefix: str
+    model: str
+    number: str = field(default_factory=lambda: str(uuid.uuid4()))
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def of(self, kind: str) -> Json:
+        """The members before `choices`."""
+        return {
+            "id": f"{self.prefix}-{self.number}",
+            "system_fingerprint": _FINGERPRINT,
+            "object": kind,
+            "model": self.model,
+            "created": self.created,
+        }
+
+
+def usage(admitted: Admitted) -> Json:
+    """`usage`; there is one choice."""
+    prompt_tokens, completion_tokens = admitted.generation.work.prompt_tokens, admitted.generation.generated_tokens
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
+
+
+def finish_reason(finish: Finish) -> str:
+    """OpenAI's word for it."""
+    return "length" if finish.kind is FinishKind.LENGTH else "stop"
+
+
+def _logprobs(tokens: Iterable[Token]) -> Json:
+    return {"logprobs": {"content": [{"id": token.id, "logprob": token.logprob} for token in tokens]}}
+
+
+def whole(head: Head, kind: str, has_logprobs: bool, admitted: Admitted) -> Json:
+    """A whole answer, of a chat or a completion."""
+    plan = admitted.generation.work.plans[0]
+    choice: Json = {"index": 0, "finish_reason": finish_reason(plan.finish)}
+    if has_logprobs:
+        choice |= _logprobs(plan.tokens)
+    is_chat = kind == "chat.completion"
+    choice |= {"message": {"role": "assistant", "content": plan.text or None}} if is_chat else {"text": plan.text}
+    return {**head.of(kind), "choices": [choice], "usage": usage(admitted)}
+
+
+class MlxStream(StreamShape):
+    """A stream. It is delimited by the end of the connection, so one that breaks ends cleanly, without [DONE]."""
+
+    headers = _HEADERS
+    is_close_delimited = True
+
+    def __init__(self, head: Head, kind: str, body: GenerationBody, prompt_tokens: int) -> None:
+        self._head = head
+        self._kind = kind
+        self._body = body
+        self._prompt_tokens = prompt_tokens
+
+    def opening(self) -> Iterable[bytes]:
+        """How far the prompt was read, in a comment."""
+        yield f": keepalive {self._prompt_tokens}/{self._prompt_tokens}\n\n".encode()
+
+    def step(self, step: Step, admitted: Admitted) -> Iterable[bytes]:
+        """One token; one without text has no chunk."""
+        if step.token.text:
+            yield self._chunk(step.token.text, None)
+
+    def closing(self, admitted: Admitted) -> Iterable[bytes]:
+        """The finish reason, usage for those who asked (as "chat.completion", whatever it is), and [DONE]."""
+        yield self._chunk("", finish_reason(admitted.generation.work.plans[0].finish))
+        if self._body.wants_usage:
+            yield event({**self._head.of("chat.completion"), "choices": [], "usage": usage(admitted)})
+        yield DONE
+
+    def broken(self, error: EngineTrouble) -> Iterable[bytes]:
+        """Nothing: the thread dies, and its connection is closed."""
+        return ()
+
+    def _chunk(self, text: str, finish: str | None) -> bytes:
+        choice: Json = {"index": 0, "finish_reason": finish}
+        if self._kind == "text_completion":
+            choice["text"] = text
+        else:
+            choice["delta"] = {"role": "assistant", **({"content": text} if text else {})}
+        return event({**self._head.of(self._kind), "choices": [choice]})

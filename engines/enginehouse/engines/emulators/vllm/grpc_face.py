@@ -1,0 +1,195 @@
+"""vLLM's gRPC server: `vllm serve --grpc`, package vllm.grpc.engine (smg-grpc-servicer 0.14, smg-grpc-proto 0.4)."""
+
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import grpc
+
+from enginehouse.engines.emulators.core import byte_tokenizer
+from enginehouse.engines.emulators.core.emulation import GrpcFace
+from enginehouse.engines.emulators.core.errors import BrokenBy, Overloaded, Unavailable
+from enginehouse.engines.emulators.core.generation import Step, Work
+from enginehouse.engines.emulators.core.plan import EOS_ID, Finish, FinishKind, Token, plan_echo, plan_ids
+from enginehouse.engines.emulators.core.rpc import Context, Health, Proto, add_service, load_protos, nothing, statuses
+
+if TYPE_CHECKING:
+    from enginehouse.engines.emulators.vllm.emulation import VllmEmulation
+
+_SERVICE = "vllm.grpc.engine.VllmEngine"
+_CODES = {Unavailable: grpc.StatusCode.UNAVAILABLE, Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED}
+_REASONS = {FinishKind.LENGTH: "length", FinishKind.EOS: "stop", FinishKind.STOP_SEQUENCE: "stop"}
+
+
+class VllmGrpcFace(GrpcFace):
+    """VllmEngine, and grpc.health.v1."""
+
+    def __init__(self, emulation: "VllmEmulation") -> None:
+        self._emulation = emulation
+        self._engine = emulation.engine
+        self._started_s = time.time()
+        self._pb: Proto = load_protos("vllm_engine_pb2")
+        self._common: Proto = load_protos("common_pb2")
+        self._archive = byte_tokenizer.archive(emulation.context_tokens_max)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Registers the services."""
+        unary = {
+            "Embed": self._embed,
+            "HealthCheck": self._health_check,
+            "Abort": self._abort,
+            "GetModelInfo": self._model_info,
+            "GetServerInfo": self._server_info,
+            "GetLoads": self._loads,
+        }
+        streaming = {"Generate": self._generate, "GetTokenizer": self._tokenizer}
+        add_service(server, self._pb, "VllmEngine", unary, streaming)
+        Health(self._engine, _SERVICE).add_to(server)
+
+    async def _generate(self, request: Proto, context: Context) -> AsyncIterator[Proto]:
+        work = await self._work(request, context)
+        async with statuses(context, _CODES), self._engine.admitted(work, nothing) as admitted:
+            async for step in admitted.steps():
+                if step.is_garbage:
+                    yield self._pb.GenerateResponse()
+                    continue
+                if request.stream:
+                    yield self._chunk(request, step, work.prompt_tokens)
+                if request.stream and step.finish is not None:
+                    yield self._complete(request, step.choice, (step.token,), step.finish, work.prompt_tokens)
+            if not request.stream:
+                for index, plan in enumerate(work.plans):
+                    yield self._complete(request, index, plan.tokens, plan.finish, work.prompt_tokens)
+
+    async def _work(self, request: Proto, context: Context) -> Work:
+        """What is asked for; what vLLM refuses is INVALID_ARGUMENT."""
+        params = request.sampling_params
+        source = request.WhichOneof("input")
+        ids = list(request.tokenized.input_ids)
+        prompt_tokens = len(ids) if source == "tokenized" else len(self._emulation.vocabulary.encode(request.text))
+        left = self._emulation.context_tokens_max - prompt_tokens
+        asked = params.max_tokens if params.HasField("max_tokens") else left
+        refusal = _refusal(params, source, prompt_tokens, left, asked)
+        if refusal is not None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal)
+        limit, stops, ends = min(asked, left), list(params.stop), not params.ignore_eos
+        plan = (
+            plan_ids(ids, limit, stops, ends=ends)
+            if source == "tokenized"
+            else plan_echo(request.text, limit, stops, ends=ends)
+        )
+        return Work(request.request_id, prompt_tokens, (plan,) * (params.n or 1), limit)
+
+    def _chunk(self, request: Proto, step: Step, prompt_tokens: int) -> Proto:
+        """One token. The counts are of this chunk, not of the whole."""
+        chunk = self._pb.GenerateStreamChunk(
+            token_ids=[step.token.id],
+            prompt_tokens=prompt_tokens,
+            completion_tokens=1,
+            output_logprobs=self._logprobs(request, (step.token,)),
+            index=step.choice,
+        )
+        return self._pb.GenerateResponse(chunk=chunk)
+
+    def _complete(
+        self,
+        request: Proto,
+        index: int,
+        tokens: tuple[Token, ...],
+        finish: Finish,
+        prompt_tokens: int,
+    ) -> Proto:
+        """The end of a choice: all tokens, or in a stream the last one again."""
+        complete = self._pb.GenerateComplete(
+            output_ids=[token.id for token in tokens],
+            finish_reason=_REASONS[finish.kind],
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(tokens),
+            output_logprobs=self._logprobs(request, tokens),
+            index=index,
+        )
+        if finish.stop is not None:
+            complete.matched_stop_str = finish.stop
+        return self._pb.GenerateResponse(complete=complete)
+
+    def _logprobs(self, request: Proto, tokens: tuple[Token, ...]) -> Proto:
+        if not request.sampling_params.HasField("logprobs"):
+            return None
+        tops = [self._pb.TopLogProbs(values=[token.logprob], token_ids=[token.id]) for token in tokens]
+        return self._pb.OutputLogProbs(
+            token_logprobs=[token.logprob for token in tokens],
+            token_ids=[token.id for token in tokens],
+            top_logprobs=tops,
+        )
+
+    async def _embed(self, _request: Proto, context: Context) -> Proto:
+        message = "This model does not support the embed task"
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+    async def _health_check(self, _request: Proto, _context: Context) -> Proto:
+        return self._pb.HealthCheckResponse(healthy=True, message="Health")
+
+    async def _abort(self, request: Proto, _context: Context) -> Proto:
+        self._engine.abort(BrokenBy.ABORT, set(request.request_ids).__contains__)
+        return self._pb.AbortResponse()
+
+    async def _model_info(self, _request: Proto, _context: Context) -> Proto:
+        return self._pb.GetModelInfoResponse(
+            model_path=self._emulation.model,
+            is_generation=True,
+            max_context_length=self._emulation.context_tokens_max,
+            vocab_size=byte_tokenizer.VOCABULARY_SIZE,
+            served_model_name=self._emulation.model,
+            tokenizer_path=self._emulation.model,
+            model_type="llama",
+            architectures=["LlamaForCausalLM"],
+            eos_token_ids=[EOS_ID],
+            pad_token_id=byte_tokenizer.PAD_ID,
+            bos_token_id=byte_tokenizer.BOS_ID,
+            max_req_input_len=self._emulation.context_tokens_max,
+        )
+
+    async def _server_info(self, _request: Proto, _context: Context) -> Proto:
+        return self._pb.GetServerInfoResponse(
+            active_requests=len(self._engine.at_work),
+            last_receive_timestamp=time.time(),
+            uptime_seconds=time.time() - self._started_s,
+            server_type="vllm-grpc",
+            data_parallel_size=1,
+            max_num_seqs=self._engine.batch.places,
+        )
+
+    async def _loads(self, _request: Proto, _context: Context) -> Proto:
+        batch = self._engine.batch
+        capacity = batch.places * self._emulation.context_tokens_max
+        load = self._pb.SchedulerLoad(
+            num_running_reqs=batch.running,
+            num_waiting_reqs=batch.waiting,
+            num_total_reqs=batch.running + batch.waiting,
+            num_used_tokens=self._engine.tokens_in_use,
+            max_total_num_tokens=capacity,
+            token_usage=min(1.0, self._engine.tokens_in_use / capacity),
+            max_running_requests=batch.places,
+        )
+        now = datetime.now(UTC).isoformat()
+        return self._pb.GetLoadsResponse(timestamp=now, version=self._emulation.version, dp_rank_count=1, loads=[load])
+
+    async def _tokenizer(self, _request: Proto, _context: Context) -> AsyncIterator[Proto]:
+        for data, digest in byte_tokenizer.chunks(self._archive):
+            yield self._common.GetTokenizerChunk(data=data, sha256=digest)
+
+
+def _refusal(params: Proto, source: str | None, prompt_tokens: int, left: int, asked: int) -> str | None:
+    """What vLLM says against a request, if it does."""
+    if source is None:
+        return "GenerateRequest requires an input"
+    if left < 1:
+        return f"The decoder prompt (length {prompt_tokens}) is longer than the maximum model length."
+    if asked < 1:
+        return f"max_tokens must be at least 1, got {asked}."
+    if params.top_p and not 0 < params.top_p <= 1:
+        return f"top_p must be in (0, 1], got {params.top_p}."
+    if params.HasField("temperature") and params.temperature < 0:
+        return f"temperature must be non-negative, got {params.temperature}."
+    return None
