@@ -52,7 +52,7 @@ def test_configuration_without_a_collector_has_no_traces() -> None:
     assert "name: otel" not in text
 
 
-def test_every_router_has_a_log_and_only_the_first_gets_what_no_router_owns() -> None:
+def test_every_router_has_a_log_and_all_get_what_no_router_owns() -> None:
     settings = replace(SETTINGS, routers=(ROUTER, NAMED_ROUTER))
     bootstrap = yaml.safe_load(render(settings, EnvoyStart("gateway-1", Path("access.jsonl"))))
     listener = bootstrap["static_resources"]["listeners"][0]
@@ -60,7 +60,7 @@ def test_every_router_has_a_log_and_only_the_first_gets_what_no_router_owns() ->
     filters = [logger["filter"]["and_filter"]["filters"][1]["metadata_filter"] for logger in loggers]
     owners = [item["matcher"]["value"]["string_match"]["exact"] for item in filters]
     assert owners == ["router-1", "router-2"]
-    assert [item["match_if_key_not_found"] for item in filters] == [True, False]
+    assert [item["match_if_key_not_found"] for item in filters] == [True, True]
 
 
 @pytest.mark.parametrize("monitor_port", [None, 8222])
