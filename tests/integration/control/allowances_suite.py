@@ -16,6 +16,7 @@ from enginehouse.router import Need
 from enginehouse.services.access_log import AccessRecord
 from enginehouse.services.control import Resolved
 from enginehouse.services.control.schema import AccessLogRow, ChargeRow, LoggedChargeRow
+from enginehouse.services.router import ledger_client
 from enginehouse.services.router.allowances import Allowances, Exhausted
 from enginehouse.services.router.handover import Handover
 from enginehouse.services.router.settlement import Settler
@@ -213,8 +214,9 @@ class AllowancesSuite:
 
     @pytest.mark.parametrize("used", [NEED, 3])
     async def test_with_budget_left_for_the_exact_count_nobody_is_refused_by_any_of_three_routers(
-        self, database_url: str, used: int
+        self, database_url: str, used: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(ledger_client, "_ACQUIRE_TIMEOUT_S", 30.0)  # it is about refusals, not about a busy machine
         fitting = 60
         async with running(database_url) as mesh:
             await mesh.limit("budget", fitting * used + NEED - used)
