@@ -22,6 +22,8 @@ SUBJECT = re.compile(r"enginehouse\.(?P<place>[a-z-]+)\.(?P<kind>[a-z]+)\.(?P<id
 PRICE_NANOUSD = 1_000_000
 # What takes longer than this test, or something going wrong for good.
 RARE = {"replica.degraded", "replica.failed", "limit.overrun", "limit.written_off", "resource.quarantined"}
+# What needs an engine that can sleep, or a host whose accelerators are all in use.
+RARE |= {"replica.asleep", "replacement.waiting", "replacement.without_room"}
 AFTER_THE_END = {"node.draining", "node.left", "replica.draining", "replica.stopped"}
 
 
@@ -83,6 +85,11 @@ async def live(operator: Operator) -> None:
     await events.until("policy.refused")
     operator.mesh.kill_engine((await operator.replicas())["echo-eu-de-0"].address)
     await events.until("replica.ready")
+    deployment = await admin.GetDeployment(admin_pb2.GetDeploymentRequest(name="deployments/american"))
+    for quantization, step in (("fp8", "failed"), ("", "completed")):  # of which an echo engine has none
+        deployment.settings.quantization, deployment.settings.parallel, deployment.etag = quantization, 8, ""
+        await admin.UpdateDeployment(admin_pb2.UpdateDeploymentRequest(deployment=deployment))
+        await events.until(f"replacement.{step}")
 
 
 async def test_every_event_is_documented_and_every_documented_event_happens(

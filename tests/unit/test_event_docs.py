@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from enginehouse.services.node.replacement import Step
 from enginehouse.v1 import events_pb2, node_pb2
 from tests.support.event_docs import read_event_docs
 
@@ -55,5 +56,7 @@ def test_what_the_code_publishes_is_documented() -> None:
     assert kinds == {name.partition(".")[0] for name in DOCS.payloads}
     named = {f"{kind}.{what}" for kind, what in found if kind and what}
     assert named <= set(DOCS.payloads)
+    steps = {f"replacement.{step}" for step in Step}
     computed = {name for name in DOCS.payloads if name.startswith("replica.")} | {"limit.overrun", "limit.written_off"}
+    computed |= steps
     assert set(DOCS.payloads) - named == computed

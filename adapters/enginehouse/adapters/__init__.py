@@ -1,8 +1,9 @@
 """Engine dialects and client dialects, translated through one canonical request.
 
-`dialects` finds the door that a request came through. The packages `openai`, `anthropic` and `grpc` hold one dialect
-each, their files named alike: `inspection`, `parse`, `encode`, `stream` and `errors` for clients; `write`, `read` and
-`client` for engines.
+`dialects` finds the door that a request came through, and `engine` is the face that every engine has. Each dialect is a
+package, its files named alike: `inspection`, `parse`, `encode`, `stream` and `errors` for clients (`openai`,
+`anthropic`, `grpc`); `write`, `read` and `client` for engines (`openai`, `tgi` and the engines' gRPC services). `http`
+is what engines with HTTP have in common, `lacks` what engines cannot do.
 """
 
 from enginehouse.adapters.calls import EmbedCall, EmbeddingEncoding, GenerateCall, RerankCall

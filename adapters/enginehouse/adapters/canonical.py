@@ -36,7 +36,7 @@ def check_generate(request: inference_pb2.GenerateRequest) -> None:
     _check_input(request)
     _check_sampling(request.sampling)
     _check_reasoning(request.reasoning)
-    if request.HasField("prompt") and asks_for_reasoning(request.reasoning):
+    if not request.HasField("conversation") and asks_for_reasoning(request.reasoning):
         raise unsupported("reasoning", _ONLY_CONVERSATIONS)
     _check_tools(request.tools, request.tool_choice)
     if request.response_format.HasField("json_schema"):
@@ -100,9 +100,13 @@ def features_of(request: inference_pb2.GenerateRequest) -> frozenset[common_pb2.
         common_pb2.FEATURE_SEED: sampling.HasField("seed"),
         common_pb2.FEATURE_MULTIPLE_CHOICES: sampling.choices > 1,
         common_pb2.FEATURE_PENALTIES: bool(sampling.presence_penalty or sampling.frequency_penalty),
+        common_pb2.FEATURE_PRESENCE_PENALTY: bool(sampling.presence_penalty),
         common_pb2.FEATURE_STOP_SEQUENCES: bool(sampling.stop),
         common_pb2.FEATURE_LORA: bool(request.lora),
         common_pb2.FEATURE_REASONING: asks_for_reasoning(request.reasoning),
+        common_pb2.FEATURE_TOKEN_IDS: request.HasField("prompt_tokens"),
+        common_pb2.FEATURE_OUTPUT_TOKEN_IDS: request.return_token_ids,
+        common_pb2.FEATURE_PRIORITY: bool(request.priority),
     }
     return frozenset(feature for feature, needed in needs.items() if needed)
 
@@ -123,15 +127,24 @@ def _check_input(request: inference_pb2.GenerateRequest | inference_pb2.CountTok
     kind = request.WhichOneof("input")
     if kind is None:
         raise missing("input", "a conversation or a prompt")
-    if kind == "prompt":
+    if kind != "conversation":
         if request.tools:
             raise unsupported("tools", _ONLY_CONVERSATIONS)
+        if isinstance(request, inference_pb2.GenerateRequest) and kind == "prompt_tokens":
+            _check_ids(request.prompt_tokens)
         return
     if not request.conversation.messages:
         raise missing("conversation.messages", "at least one message")
     _check_items(request)
     for index, message in enumerate(request.conversation.messages):
         _check_message(message, f"conversation.messages[{index}]")
+
+
+def _check_ids(prompt: inference_pb2.TokenIds) -> None:
+    if not prompt.ids:
+        raise missing("prompt_tokens.ids", "at least one token")
+    if min(prompt.ids) < 0:
+        raise malformed("prompt_tokens.ids", min(prompt.ids), "whole numbers from 0 upward")
 
 
 def _check_items(request: inference_pb2.GenerateRequest | inference_pb2.CountTokensRequest) -> None:

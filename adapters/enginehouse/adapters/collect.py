@@ -17,6 +17,7 @@ class CollectedChoice:
         tool_calls: by index, their arguments joined.
         finish_reason: UNSPECIFIED until it has come.
         stop_sequence: the one that ended it, if the engine named it.
+        token_ids: of its tokens, where they were asked for.
     """
 
     index: int
@@ -26,6 +27,7 @@ class CollectedChoice:
     logprobs: list[inference_pb2.TokenLogprob] = field(default_factory=list)
     finish_reason: inference_pb2.FinishReason.ValueType = inference_pb2.FINISH_REASON_UNSPECIFIED
     stop_sequence: str = ""
+    token_ids: list[int] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -42,6 +44,7 @@ class CollectedChoice:
         self.texts.append(delta.text)
         self.reasonings.append(delta.reasoning)
         self.logprobs.extend(delta.logprobs)
+        self.token_ids.extend(delta.token_ids)
         for piece in delta.tool_calls:
             call = self.tool_calls.setdefault(piece.index, inference_pb2.ToolCall(index=piece.index))
             call.id = call.id or piece.id

@@ -147,6 +147,7 @@ class UsageMeter:
     Attributes:
         began: an event of the answer itself has come.
         is_done: the engine said ``[DONE]``, which it may say after anything.
+        told_usage_alone: the last event was a count and nothing else.
         failure: what the engine said when it failed in the stream: a frame, or its text if that is no object.
     """
 
@@ -155,6 +156,7 @@ class UsageMeter:
     ) -> None:
         self.began = False
         self.is_done = False
+        self.told_usage_alone = False
         self.failure: object | None = None
         self._choices = choices
         self._tally = UsageTally(scope)
@@ -210,6 +212,7 @@ class UsageMeter:
 
     def _look_at_event(self, event: SseEvent) -> None:
         self.is_done = self.is_done or event.data.startswith(_DONE)  # as the official SDKs read it
+        self.told_usage_alone = False
         frame = loads(event.data)
         if event.name == _ERROR_EVENT or (
             isinstance(frame, dict) and (frame.get("error") or frame.get("object") == "error")
@@ -223,6 +226,7 @@ class UsageMeter:
         self._ended = self._ended or (isinstance(delta, dict) and bool(delta.get("stop_reason")))
         choices = frame.get("choices")
         if count and not choices:
+            self.told_usage_alone = choices == []
             self._tally.whole(count)
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):

@@ -51,6 +51,7 @@ from enginehouse.engines.prober import Prober, Readiness
 from enginehouse.engines.registry import EngineRegistry
 from enginehouse.engines.restart import RestartPolicy
 from enginehouse.engines.state import (
+    ASLEEP,
     DEGRADED,
     DRAINING,
     FAILED,
@@ -68,6 +69,7 @@ from enginehouse.engines.state import (
 from enginehouse.engines.supervisor import CONTAINERS_FILE, ReplicaSupervisor
 
 __all__ = [
+    "ASLEEP",
     "CONTAINERS_FILE",
     "DEGRADED",
     "DRAINING",

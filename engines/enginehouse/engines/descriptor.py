@@ -12,7 +12,8 @@ from enginehouse.contract import Reason, RequestError
 from enginehouse.engines.inventory import Accelerator
 from enginehouse.engines.metrics import MetricsMapping
 from enginehouse.engines.models.source import with_details
-from enginehouse.engines.options import EngineOption, check_options
+from enginehouse.engines.options import EngineOption, check_api, check_options, check_options_of_api
+from enginehouse.engines.sleep import SLEEPING_ENGINES, SleepMode
 from enginehouse.v1 import admin_pb2, common_pb2, node_pb2
 
 _REPLICA_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
@@ -140,6 +141,23 @@ class Quirks:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiTraits:
+    """What is different where an engine is asked in an API of its own instead of OpenAI's.
+
+    Args:
+        operations: what it can be asked.
+        features: what requests may need of it.
+        metrics: where it says what it is doing. None: it does not.
+        without: options of the kind that mean nothing then.
+    """
+
+    operations: tuple[common_pb2.Operation.ValueType, ...]
+    features: tuple[common_pb2.Feature.ValueType, ...]
+    metrics: MetricsMapping | None = None
+    without: frozenset[EngineOption] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class EngineTraits:
     """Everything about a kind of engine that no setting changes.
 
@@ -157,6 +175,7 @@ class EngineTraits:
         ports: how many more than the one that it serves at.
         accelerator_share: of the memory of each accelerator that it is given, unless `memory_fraction` says. 0: it is
             given none.
+        apis: of its own, beside OpenAI's, by the value of `EngineSettings.api` that chooses them.
     """
 
     operations: tuple[common_pb2.Operation.ValueType, ...]
@@ -171,6 +190,7 @@ class EngineTraits:
     options: frozenset[EngineOption] = frozenset()
     ports: int = 0
     accelerator_share: float = 0.0
+    apis: Mapping[admin_pb2.EngineApi.ValueType, ApiTraits] = field(default_factory=dict)
 
 
 class EngineDescriptor(ABC):
@@ -219,9 +239,32 @@ class EngineDescriptor(ABC):
             return spec.settings.memory_fraction
         return self.traits.accelerator_share
 
+    def asked_by(self, spec: EngineSpec) -> EngineTraits | ApiTraits:
+        """The traits of the API that the replica is asked in."""
+        return self.traits.apis.get(spec.settings.api) or self.traits
+
+    def operations(self, spec: EngineSpec) -> tuple[common_pb2.Operation.ValueType, ...]:
+        """What this replica can be asked."""
+        return self.asked_by(spec).operations
+
+    def metrics(self, spec: EngineSpec) -> MetricsMapping | None:
+        """Where this replica says what it is doing. None: it does not."""
+        return self.asked_by(spec).metrics
+
+    def sleep_mode(self, spec: EngineSpec) -> SleepMode:
+        """How this replica is put to sleep and woken.
+
+        Raises:
+            RequestError: it cannot sleep.
+        """
+        raise RequestError(
+            f"{spec.deployment}: engine {self.kind} cannot sleep; engines that can are: {', '.join(SLEEPING_ENGINES)}",
+            Reason.METHOD_NOT_ALLOWED,
+        )
+
     def features(self, spec: EngineSpec) -> tuple[common_pb2.Feature.ValueType, ...]:
         """What requests may need of this replica. More than the kind's where settings add to it."""
-        features = self.traits.features
+        features = self.asked_by(spec).features
         if spec.settings.lora_adapters and common_pb2.FEATURE_LORA not in features:
             features = (*features, common_pb2.FEATURE_LORA)
         return features
@@ -240,6 +283,9 @@ class EngineDescriptor(ABC):
                     f"{spec.deployment}: {name} is {value}; give a positive number, or 0 for the default"
                 )
         check_options(settings, deployment=spec.deployment, engine=self.kind, known=self.traits.options)
+        check_api(settings, deployment=spec.deployment, engine=self.kind, known=self.traits.apis)
+        if api := self.traits.apis.get(settings.api):
+            check_options_of_api(settings, deployment=spec.deployment, without=api.without)
         bounds = self.bounds(spec)
         if bounds.output_tokens_max > bounds.context_tokens_max:
             raise RequestError(
@@ -261,8 +307,9 @@ class EngineDescriptor(ABC):
     def capabilities(self, spec: EngineSpec) -> node_pb2.Capabilities:
         """What the replica is able to do, before anything was measured.
 
-        A dialect is direct only where a request's usage is sure and a failed stream shows (design, section 5); several
-        choices are offered only where usage counts them all, since the client is billed by it.
+        A dialect is direct only where the engine is asked in OpenAI's API, a request's usage is sure and a failed
+        stream shows (design, section 5); several choices are offered only where usage counts them all, since the client
+        is billed by it.
         """
         traits, bounds = self.traits, self.bounds(spec)
         features = [
@@ -270,14 +317,16 @@ class EngineDescriptor(ABC):
             for feature in self.features(spec)
             if feature != common_pb2.FEATURE_MULTIPLE_CHOICES or traits.quirks.usage_covers_choices
         ]
+        speaks_openai = self.asked_by(spec) is traits
         usage_is_sure = bool(traits.stream_usage_members) or common_pb2.FEATURE_STREAM not in features
+        is_direct = speaks_openai and usage_is_sure and traits.quirks.failed_streams_show
         return node_pb2.Capabilities(
-            operations=traits.operations,
+            operations=self.operations(spec),
             features=features,
-            direct_dialects=traits.dialects if usage_is_sure and traits.quirks.failed_streams_show else (),
+            direct_dialects=traits.dialects if is_direct else (),
             context_tokens_max=bounds.context_tokens_max,
             output_tokens_max=bounds.output_tokens_max,
-            stream_usage_members=traits.stream_usage_members,
+            stream_usage_members=traits.stream_usage_members if speaks_openai else "",
         )
 
     def refuse_model(self, spec: EngineSpec, expected: str) -> RequestError:

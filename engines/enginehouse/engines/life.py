@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from enginehouse.contract import EnginehouseError
+from enginehouse.contract import EngineError, EnginehouseError
 from enginehouse.engines import state
 from enginehouse.engines.clock import Clock, cancel, while_moving, within
 from enginehouse.engines.config import SupervisionConfig
@@ -17,6 +17,7 @@ from enginehouse.engines.liveness import LivenessCheck
 from enginehouse.engines.load import LoadReader, PageReader
 from enginehouse.engines.prober import Prober
 from enginehouse.engines.process import OutputLog
+from enginehouse.engines.sleep import EngineControls, Nap
 from enginehouse.engines.state import ReplicaRecord, State
 from enginehouse.v1 import node_pb2
 
@@ -49,6 +50,8 @@ class EngineLife:
         config: the policies.
         clock: the time that everything runs on.
         output: what the engine writes.
+        controls: tells the engine what to do.
+        idle: says whether no request is on its way to the engine. None: its metrics say so.
     """
 
     def __init__(
@@ -63,25 +66,30 @@ class EngineLife:
         config: SupervisionConfig,
         clock: Clock,
         output: OutputLog,
+        controls: EngineControls,
+        idle: Callable[[], bool] | None = None,
     ) -> None:
         self._engine = engine
         self._output = output
         self._traits = descriptor.traits
-        self._operations = descriptor.traits.operations
+        self._operations = descriptor.operations(record.spec)
         self._record = record
         self._advance = advance
         self._prober = prober
         self._config = config
         self._clock = clock
+        self._controls = controls
+        self._idle = idle
+        self._wish: asyncio.Future[Nap] = asyncio.get_running_loop().create_future()
         self._used: EngineUse | None = None
         # One reader for all who look: some engines forget what they have told.
-        self._loads = LoadReader(descriptor.traits.metrics, engine.address, pages, clock)
+        self._loads = LoadReader(descriptor.metrics(record.spec), engine.address, pages, clock)
 
     async def serve(self) -> None:
-        """Waits for the port, then for the first token, then watches. Never returns.
+        """Waits for the port, then for the first token, then watches, and sleeps when told to. Never returns.
 
         Raises:
-            UselessEngine: a deadline passed, or the engine stayed degraded for too long.
+            UselessEngine: a deadline passed, the engine stayed degraded for too long, or it did not wake up.
         """
         timeouts = self._traits.start
         self._record.address = self._engine.address
@@ -91,19 +99,23 @@ class EngineLife:
             reason = f"nothing listened at its port within {timeouts.starting_s:g} s of its last sign of progress"
             raise UselessEngine(FailureClass.START_TIMEOUT, reason) from None
         self._advance(state.LOADING, "waiting for the first token")
-        try:
-            await self._while_moving(timeouts.loading_s, self._first_token())
-        except TimeoutError:
-            reason = f"no token within {timeouts.loading_s:g} s; the last try: {self._record.reason}"
-            raise UselessEngine(FailureClass.START_TIMEOUT, reason) from None
-        self._advance(state.READY, "generated a token")
+        await self._until_ready()
         sampling = asyncio.create_task(self._sample_loads(), name=f"load of {self._record.spec.replica_id}")
         measuring = asyncio.create_task(self._sample_use(), name=f"use of {self._record.spec.replica_id}")
         try:
-            await self._watch()
+            while True:
+                await self._sleep(await self._watch_until_sleep())
+                await self._until_ready()
         finally:
             await cancel(sampling)
             await cancel(measuring)
+
+    def sleep(self, nap: Nap) -> None:
+        """Wishes that it sleep. `nap` tells what comes of it."""
+        if self._wish.done():
+            nap.failed(EngineError(f"replica {self._record.spec.replica_id} is about to sleep already"))
+        else:
+            self._wish.set_result(nap)
 
     async def until_quiet(self, deadline_s: Callable[[], float], idle: Callable[[], bool] | None) -> int:
         """Returns once no request has been there for a while, or at the deadline.
@@ -159,6 +171,72 @@ class EngineLife:
                 self._record.measure(template_tokens=readiness.template_tokens, message_tokens=readiness.message_tokens)
                 return
             await self._clock.sleep(self._config.ready_poll_s)
+
+    async def _until_ready(self) -> None:
+        """Waits for the first token.
+
+        Raises:
+            UselessEngine: none came in time.
+        """
+        loading_s = self._traits.start.loading_s
+        try:
+            await self._while_moving(loading_s, self._first_token())
+        except TimeoutError:
+            reason = f"no token within {loading_s:g} s; the last try: {self._record.reason}"
+            raise UselessEngine(FailureClass.START_TIMEOUT, reason) from None
+        self._advance(state.READY, "generated a token")
+
+    async def _watch_until_sleep(self) -> Nap:
+        """Watches until it is told to sleep."""
+        self._wish = asyncio.get_running_loop().create_future()
+        watching = asyncio.create_task(self._watch(), name=f"watch {self._record.spec.replica_id}")
+        ends: set[asyncio.Future[Any]] = {watching, self._wish}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()
+            return self._wish.result()
+        finally:
+            await cancel(watching)
+
+    async def _sleep(self, nap: Nap) -> None:
+        """Leaves rotation, lets requests end, sleeps, and wakes up when told to.
+
+        Nothing is cut: an engine that is put to sleep while it works ends requests as if they were whole.
+
+        Raises:
+            UselessEngine: it did not wake up.
+        """
+        address = self._engine.address
+        try:
+            self._advance(state.ASLEEP, f"asked to sleep at level {nap.number}; requests in flight end first")
+            await self._until_idle(nap)
+            for call in nap.level.sleep:
+                await self._controls.call(address, call)
+            self._record.explain(f"asleep at level {nap.number}: {nap.level.gives_up}")
+            nap.fell_asleep()
+            await nap.wake.wait()
+        except EngineError as error:
+            nap.failed(error)
+            self._advance(state.LOADING, error.message)
+            return
+        finally:
+            nap.failed(EngineError(f"replica {self._record.spec.replica_id} ended before it slept"))
+        self._advance(state.LOADING, "asked to wake up")
+        try:
+            for call in nap.level.wake:
+                await self._controls.call(address, call)
+        except EngineError as error:
+            raise UselessEngine(FailureClass.HUNG, f"it did not wake up: {error.message}") from error
+
+    async def _until_idle(self, nap: Nap) -> None:
+        """Lets requests end before a nap.
+
+        Raises:
+            EngineError: some are left.
+        """
+        if left := await self.until_quiet(lambda: nap.until_s, self._idle):
+            raise EngineError(f"not put to sleep: {left} requests still ran when the grace ended; give it longer")
 
     async def _watch(self) -> None:
         policy = self._config.health

@@ -6,7 +6,8 @@ import aiohttp
 
 from enginehouse.contract import EngineError, Reason
 from enginehouse.engines.clock import Clock, within
-from enginehouse.engines.metrics import LoadMeter, LoadSample, MetricsMapping
+from enginehouse.engines.grpc_loads import GrpcLoadsReader
+from enginehouse.engines.metrics import LoadMeter, LoadSample, MetricsMapping, PageFormat
 
 _PAGE_BYTES_MAX = 4 * 1024 * 1024
 
@@ -51,6 +52,13 @@ class HttpPageReader:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def page_reader(mapping: MetricsMapping | None) -> PageReader:
+    """Gets the pages that a mapping reads."""
+    if mapping is not None and mapping.format is PageFormat.GRPC_LOADS:
+        return GrpcLoadsReader()
+    return HttpPageReader()
 
 
 class LoadReader:

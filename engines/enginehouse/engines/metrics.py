@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import Enum, unique
 
 from enginehouse.contract import EngineError, Reason
+from enginehouse.engines.grpc_loads import LoadsPage
 from enginehouse.engines.iterations import IterationPage
 from enginehouse.v1 import node_pb2
 
@@ -22,6 +23,8 @@ class PageFormat(Enum):
     PROMETHEUS = "prometheus"
     # TensorRT-LLM: a list of what each iteration did since the last look; see `iterations`.
     ITERATIONS = "iterations"
+    # vLLM by gRPC: no page, but an answer of its service; see `grpc_loads`.
+    GRPC_LOADS = "grpc-loads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class MetricsMapping:
         prompt_seconds_total: counter of seconds spent on prompts. Empty: rates are over wall-clock time.
         generated_seconds_total: counter of seconds spent generating. Empty: rates are over wall-clock time.
         kv_cache_usage: gauge from 0 to 1. Empty: the engine does not say.
-        path: of the page.
+        path: of the page, or of the method that answers with it.
         format: of the page.
         is_sparse: what was never set is missing from the page, so a gauge that is not there is 0.
     """
@@ -98,6 +101,7 @@ class LoadMeter:
         self._prefill_rate = 0.0
         self._decode_rate = 0.0
         self._iterations = IterationPage()
+        self._grpc_loads = LoadsPage()
 
     def read(self, page: str, *, monotonic_s: float, now: datetime) -> LoadSample:
         """The load that `page` tells of.
@@ -139,6 +143,8 @@ class LoadMeter:
     def _values(self, page: str, monotonic_s: float) -> Mapping[str, float]:
         if self._mapping.format is PageFormat.ITERATIONS:
             return self._iterations.read(page, monotonic_s)
+        if self._mapping.format is PageFormat.GRPC_LOADS:
+            return self._grpc_loads.read(page, monotonic_s)
         return parse_prometheus(page)
 
     def _rate(self, values: Mapping[str, float], tokens: str, seconds: str, elapsed_s: float, last: float) -> float:

@@ -1,12 +1,18 @@
 """Settings that some kinds of engine have and others have not, and what to say to those who set the others."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from enum import StrEnum
 
 from enginehouse.contract import RequestError
 from enginehouse.v1 import admin_pb2
 
 _SHARE_MAX = 1.0
+_OPENAI_APIS = (admin_pb2.ENGINE_API_UNSPECIFIED, admin_pb2.ENGINE_API_OPENAI)
+# The kinds of ours that have an API of their own, for messages.
+API_ENGINES: Mapping[admin_pb2.EngineApi.ValueType, tuple[str, ...]] = {
+    admin_pb2.ENGINE_API_NATIVE: ("tgi",),
+    admin_pb2.ENGINE_API_GRPC: ("tensorrt-llm", "vllm"),
+}
 
 
 class EngineOption(StrEnum):
@@ -37,6 +43,51 @@ def given_options(settings: admin_pb2.EngineSettings) -> list[EngineOption]:
         if is_given:
             given.append(option)
     return given
+
+
+def api_name(api: admin_pb2.EngineApi.ValueType) -> str:
+    """The API as settings files call it, for example "grpc"; its number where it has no name."""
+    if api not in admin_pb2.EngineApi.values():
+        return str(api)
+    return admin_pb2.EngineApi.Name(api).removeprefix("ENGINE_API_").lower()
+
+
+def check_api(
+    settings: admin_pb2.EngineSettings,
+    *,
+    deployment: str,
+    engine: str,
+    known: Container[admin_pb2.EngineApi.ValueType],
+) -> None:
+    """Refuses an API that the kind does not have.
+
+    Raises:
+        RequestError: naming the API and the engines that have it.
+    """
+    api = settings.api
+    if api in _OPENAI_APIS or api in known:
+        return
+    having = ", ".join(API_ENGINES.get(api, ())) or "none"
+    raise RequestError(
+        f"{deployment}: engine {engine} has no api {api_name(api)!r}; leave api out, or take an engine that has it: "
+        f"{having}"
+    )
+
+
+def check_options_of_api(
+    settings: admin_pb2.EngineSettings, *, deployment: str, without: Container[EngineOption]
+) -> None:
+    """Refuses options that mean nothing to requests in the API that the engine is asked in.
+
+    Raises:
+        RequestError: naming the option and the API.
+    """
+    for option in given_options(settings):
+        if option in without:
+            raise RequestError(
+                f"{deployment}: {option.value} cannot be asked for through the api {api_name(settings.api)!r}; leave "
+                "one of the two out"
+            )
 
 
 def check_options(

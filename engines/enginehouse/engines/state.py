@@ -21,16 +21,19 @@ DEGRADED = node_pb2.REPLICA_STATE_DEGRADED
 DRAINING = node_pb2.REPLICA_STATE_DRAINING
 STOPPED = node_pb2.REPLICA_STATE_STOPPED
 FAILED = node_pb2.REPLICA_STATE_FAILED
+ASLEEP = node_pb2.REPLICA_STATE_ASLEEP
 
 # pending -> starting -> loading -> ready <-> degraded -> draining -> stopped; failed from anywhere (design, section 8).
 # An engine that ends goes back to pending and waits there until it is started again. Draining may begin anywhere, since
-# an unload does not wait for a start. A failed replica has no engine left, so it is stopped without draining.
+# an unload does not wait for a start. A failed replica has no engine left, so it is stopped without draining. One that
+# sleeps is out of rotation, and comes back as one that has started: by a token.
 EDGES: Mapping[State, frozenset[State]] = {
     PENDING: frozenset({STARTING, DRAINING, FAILED}),
     STARTING: frozenset({LOADING, PENDING, DRAINING, FAILED}),
     LOADING: frozenset({READY, PENDING, DRAINING, FAILED}),
-    READY: frozenset({DEGRADED, PENDING, DRAINING, FAILED}),
-    DEGRADED: frozenset({READY, PENDING, DRAINING, FAILED}),
+    READY: frozenset({DEGRADED, ASLEEP, PENDING, DRAINING, FAILED}),
+    DEGRADED: frozenset({READY, ASLEEP, PENDING, DRAINING, FAILED}),
+    ASLEEP: frozenset({LOADING, PENDING, DRAINING, FAILED}),
     DRAINING: frozenset({STOPPED, FAILED}),
     STOPPED: frozenset(),
     FAILED: frozenset({STOPPED}),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from enginehouse.contract import EnginehouseError, InternalError, RequestError
+from enginehouse.contract import EngineError, EnginehouseError, InternalError, Reason, RequestError
 from enginehouse.engines import state
 from enginehouse.engines.clock import Clock, SystemClock, cancel
 from enginehouse.engines.config import SupervisionConfig
@@ -22,12 +22,13 @@ from enginehouse.engines.launch import (
     RunningEngine,
 )
 from enginehouse.engines.life import EngineLife, UselessEngine
-from enginehouse.engines.load import HttpPageReader, PageReader
+from enginehouse.engines.load import PageReader, page_reader
 from enginehouse.engines.models import Models, ModelStore
 from enginehouse.engines.ports import PortChoice
 from enginehouse.engines.prober import Prober
 from enginehouse.engines.process import OutputLog
 from enginehouse.engines.restart import RestartTracker
+from enginehouse.engines.sleep import EngineControls, HttpControls, Nap
 from enginehouse.engines.state import OnChange, ReplicaRecord, State, Transition, state_name
 from enginehouse.v1 import admin_pb2, node_pb2
 
@@ -58,9 +59,10 @@ class ReplicaSupervisor:
         clock: the time that everything runs on.
         chance: for the jitter of restarts.
         launcher: starts engines. None: as the spec wants it.
-        pages: reads metrics. None: over HTTP.
+        pages: reads metrics. None: as the engine tells them.
         host: its accelerators. None: there are none.
         port: where the engine listens. 0: a free one.
+        controls: tells the engine to sleep and to wake. None: over HTTP.
 
     Raises:
         RequestError: the settings can never work.
@@ -83,6 +85,7 @@ class ReplicaSupervisor:
         pages: PageReader | None = None,
         host: EngineHost | None = None,
         port: int = 0,
+        controls: EngineControls | None = None,
     ) -> None:
         descriptor.check(spec)
         self.spec = spec = descriptor.settled(spec)
@@ -98,9 +101,12 @@ class ReplicaSupervisor:
         self._change = asyncio.Event()
         is_attached = bool(spec.settings.external_url)
         self._launcher = launcher or _launcher(spec, self._clock, host, folder, PortChoice(port))
-        self._pages = pages or HttpPageReader()
+        self._pages = pages or page_reader(descriptor.metrics(spec))
         restart = replace(self._config.restart, crashes_max=None) if is_attached else self._config.restart
         self._restarts = RestartTracker(restart, chance or random.Random())  # noqa: S311 (jitter is no secret)
+        self._controls = controls or HttpControls()
+        self._life: EngineLife | None = None
+        self._nap: Nap | None = None
         self._stop = asyncio.Event()
         self._over = asyncio.Event()
         self._is_running = False
@@ -177,6 +183,54 @@ class ReplicaSupervisor:
         await self._over.wait()
         return self._abandoned
 
+    async def sleep(self, level: int, grace_s: float) -> node_pb2.Replica:
+        """Takes the replica out of rotation at once, lets its requests end, and puts the engine to sleep.
+
+        A replica that sleeps already stays as it is.
+
+        Args:
+            level: how deep; what there is, the kind of engine says.
+            grace_s: seconds for requests in flight. If some are left then, it goes on serving.
+
+        Raises:
+            RequestError: the engine has no such sleep, or the replica is not ready.
+            EngineError: it was not put to sleep; the replica serves again.
+        """
+        levels = self._descriptor.sleep_mode(self.spec).levels
+        if level not in levels:
+            known = "; ".join(f"{number} gives up {known.gives_up}" for number, known in sorted(levels.items()))
+            raise RequestError(f"{self.spec.replica_id}: there is no sleep level {level}; levels are: {known}")
+        if self.state == state.ASLEEP and self._nap is not None:
+            await asyncio.shield(self._nap.asleep)
+            return self.snapshot()
+        if self._life is None or self.state != state.READY:
+            raise self._not("ready")
+        self._nap = nap = Nap(level, levels[level], self._clock.monotonic() + grace_s)
+        self._life.sleep(nap)
+        await asyncio.shield(nap.asleep)
+        return self.snapshot()
+
+    async def wake(self) -> node_pb2.Replica:
+        """Wakes the engine, and returns once the replica is back in rotation.
+
+        Raises:
+            RequestError: it does not sleep.
+            EngineError: it did not come back.
+        """
+        if self.state == state.READY:
+            return self.snapshot()
+        if self.state != state.ASLEEP or self._nap is None:
+            raise self._not("asleep")
+        self._nap.wake.set()
+        await self.wait_until(*(set(state.EDGES) - {state.ASLEEP, state.LOADING}))
+        if self.state != state.READY:
+            raise EngineError(f"{self.spec.replica_id} did not wake up; it is {state_name(self.state)}")
+        return self.snapshot()
+
+    def _not(self, wanted: str) -> RequestError:
+        now = state_name(self.state)
+        return RequestError(f"{self.spec.replica_id} is {now}, not {wanted}", Reason.NO_REPLICA_AVAILABLE)
+
     async def stop(self) -> None:
         """Ends the engine without waiting for its requests."""
         await self.drain(0.0)
@@ -245,13 +299,18 @@ class ReplicaSupervisor:
             config=self._config,
             clock=self._clock,
             output=self.output,
+            controls=self._controls,
+            idle=self._idle,
         )
+        self._life = life
         try:
             await self._unless_stopped(life.serve(), ended)
         except UselessEngine as useless:
             return useless.ending
         except _StopAsked:
             return await self._drain(engine, life, ended)
+        finally:
+            self._life = None
         return ended.result()
 
     async def _drain(self, engine: RunningEngine, life: EngineLife, ended: asyncio.Task[Ending]) -> Ending:
@@ -289,8 +348,10 @@ class ReplicaSupervisor:
 
     async def _prepared(self) -> tuple[EngineSpec, Path | None]:
         """The spec with its adapters as files of this host, and the model."""
+        if self.spec.settings.external_url:
+            return self.spec, None
         source = self._descriptor.model_source(self.spec)
-        if source is None or self.spec.settings.external_url:
+        if source is None:
             return self.spec, None
         model = await self._models.acquire(source, self._tell_progress)
         if not self.spec.settings.lora_adapters:

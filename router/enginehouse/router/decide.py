@@ -53,7 +53,7 @@ def verdicts(request: Request, view: View, policy: Policy, moment: Moment) -> tu
         Verdict(
             replica,
             bounds(request, replica),
-            lane_of(request.dialect, sifted.policy, replica),
+            lane_of(request.dialect, request.features, sifted.policy, replica),
             one.rule,
             one.reason,
         )

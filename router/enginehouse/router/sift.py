@@ -12,7 +12,10 @@ from enginehouse.router.jurisdiction import Place, Residency
 from enginehouse.router.policy import DEFAULT_WEIGHTS, Policy, Weights
 from enginehouse.router.replica import Replica
 from enginehouse.router.scorers import chip_score, quality_score
-from enginehouse.v1.common_pb2 import Dialect, Lane
+from enginehouse.v1.common_pb2 import Dialect, Feature, Lane
+
+# Engines name them in ways of their own, so a body has to be translated even where the dialect is theirs.
+_TRANSLATED = frozenset({Feature.FEATURE_LORA})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +129,17 @@ def sift(
     )
 
 
-def lane_of(dialect: Dialect.ValueType, policy: Policy, replica: Replica) -> Lane.ValueType:
+def lane_of(
+    dialect: Dialect.ValueType, features: frozenset[Feature.ValueType], policy: Policy, replica: Replica
+) -> Lane.ValueType:
     """The lane that requests take to `replica`: the direct one if the engine speaks the client's dialect.
 
     Policy may force the adapter lane, and so may the deployment. Nobody can force bytes on an engine that does not
-    speak them.
+    speak them, and some features no dialect has a word for that engines agree on.
     """
     forced = policy.lane or replica.forced_lane
+    if features & _TRANSLATED:
+        return Lane.LANE_ADAPTER
     if forced != Lane.LANE_ADAPTER and dialect in replica.capabilities.direct_dialects:
         return Lane.LANE_DIRECT
     return Lane.LANE_ADAPTER
@@ -146,7 +153,7 @@ def _likeness(replica: Replica, kind: Kind) -> tuple[object, ...]:
         replica.capabilities,
         replica.price,
         replica.parallel,
-        lane_of(kind.dialect, kind.policy, replica),
+        lane_of(kind.dialect, kind.features, kind.policy, replica),
     )
 
 
@@ -154,7 +161,7 @@ def _group(sorts: list[tuple[Replica, ...]], kind: Kind, weights: Weights) -> Gr
     sample = sorts[0][0]
     return Group(
         sample=sample,
-        lane=lane_of(kind.dialect, kind.policy, sample),
+        lane=lane_of(kind.dialect, kind.features, kind.policy, sample),
         rewriting=(sample.served_model, sample.capabilities.stream_usage_members),
         parts=tuple(_preferred(replicas, kind.policy, weights) for replicas in sorts),
     )

@@ -8,6 +8,7 @@ from enginehouse.cli import (
     admin,
     config,
     demo,
+    deploy,
     engine,
     engine_run,
     events,
@@ -42,6 +43,7 @@ app.add_typer(node.app, name="node")
 app.add_typer(admin.keys, name="keys")
 app.add_typer(admin.tenants, name="tenants")
 app.add_typer(admin.limits, name="limits")
+admin.deployments.command("apply")(deploy.apply)
 app.add_typer(admin.deployments, name="deployments")
 app.add_typer(policy.app, name="policy")
 

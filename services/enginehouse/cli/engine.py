@@ -49,6 +49,7 @@ def emulate(
     drain_s: Annotated[float | None, typer.Option(min=0, help="Seconds that requests get after SIGTERM.")] = None,
     api_key: Annotated[str | None, typer.Option(envvar="ENGINEHOUSE_EMULATE_API_KEY", help="Ask for this key.")] = None,
     force_usage: Annotated[bool, typer.Option("--force-usage", help="Usage in every stream (vllm).")] = False,
+    sleep_mode: Annotated[bool, typer.Option("--sleep-mode", help="It can be put to sleep (vllm).")] = False,
     controls: Annotated[bool, typer.Option("--controls", help="Offer /emulator/...; for tests alone.")] = False,
     fault: Annotated[list[str] | None, typer.Option(metavar="KIND[:AFTER_TOKENS[:REQUESTS]]", help=_FAULT_HELP)] = None,
 ) -> None:
@@ -70,6 +71,7 @@ def emulate(
         drain_s=drain_s,
         api_key=api_key,
         forces_usage=force_usage,
+        sleep_mode=sleep_mode,
         controls=controls,
         faults=tuple(parse_fault(text) for text in fault or ()),
     )

@@ -5,6 +5,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,22 @@ import typer
 
 from enginehouse.contract import EngineError, Reason, RequestError
 from enginehouse.engines import Transition, state_name
+from enginehouse.services.settings.resources import engine_api
 from enginehouse.services.single import LOG_FOLDER, Engine
 from enginehouse.v1 import admin_pb2, node_pb2
 
 
+class Api(StrEnum):
+    """What an engine is asked in."""
+
+    OPENAI = "openai"
+    NATIVE = "native"
+    GRPC = "grpc"
+
+
 def run(
     kind: Annotated[str, typer.Option(help="The kind of engine, for example llama-cpp or vllm.")],
+    api: Annotated[Api, typer.Option(help="What it is asked in; not every kind has each.")] = Api.OPENAI,
     model: Annotated[str, typer.Option(help="A path, a hub's OWNER/NAME, or builtin:NAME.")] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="On loopback; 0: a free one.")] = 0,
     name: Annotated[str, typer.Option(help="What requests call the model. Default: from --model.")] = "",
@@ -52,6 +63,7 @@ def run(
         program=program,
         container=admin_pb2.Container(image=image) if image else None,
         arguments=argument or [],
+        api=engine_api(api.value),
     )
     asyncio.run(_run(_Wanted(kind, model, port, name, settings, log_folder, grace_s)))
 
@@ -105,9 +117,16 @@ async def _serve(wanted: _Wanted, asked: asyncio.Event, serves: asyncio.Event) -
     )
     async with launched as engine:
         serves.set()
-        print(f"OpenAI base URL  {engine.base_url}\nmodel            {engine.model}\nlog              {engine.log}")
+        print(f"{_where(wanted, engine)}\nmodel            {engine.model}\nlog              {engine.log}")
         print("Ctrl-C drains it and ends it.", flush=True)
         await _until_asked_or_failed(engine, asked)
+
+
+def _where(wanted: _Wanted, engine: Engine) -> str:
+    """Where the engine is, as its clients need it."""
+    if wanted.settings.api == admin_pb2.ENGINE_API_GRPC:
+        return f"gRPC address     {engine.snapshot().address}"
+    return f"OpenAI base URL  {engine.base_url}"
 
 
 async def _until_asked_or_failed(engine: Engine, asked: asyncio.Event) -> None:

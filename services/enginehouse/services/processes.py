@@ -96,6 +96,7 @@ def _node(settings: Settings, name: str) -> Process:
             folder=settings.state / "nodes" / name,
             jurisdictions=settings.jurisdiction_tree,
             drain_grace_s=found.drain_grace_s,
+            longest_request_s=settings.door.longest_request_s,
         )
     )
 

@@ -26,6 +26,7 @@ from enginehouse.engines import (
     EngineSpec,
     ReplicaSupervisor,
     State,
+    SupervisionConfig,
     Transition,
     state_name,
 )
@@ -57,6 +58,7 @@ class Engine:
         log_folder: Path = LOG_FOLDER,
         grace_s: float = 10.0,
         on_change: OnChange | None = None,
+        config: SupervisionConfig | None = None,
     ) -> AsyncIterator["Engine"]:
         """Starts an engine, waits until it has generated a token, and drains and ends it after the block.
 
@@ -69,6 +71,7 @@ class Engine:
             log_folder: takes what the engine writes.
             grace_s: that requests in flight get at the end.
             on_change: told of every edge of its states.
+            config: how it is supervised. None: as nodes do.
 
         Raises:
             RequestError: the settings can never work.
@@ -85,9 +88,10 @@ class Engine:
             supervisor = ReplicaSupervisor(
                 spec,
                 descriptor,
-                DialectProber(kind, session, features=descriptor.features(spec)),
+                DialectProber(kind, given.api, session, features=descriptor.features(spec)),
                 log_folder,
                 on_change=on_change or _tell_nobody,
+                config=config,
                 host=await asyncio.to_thread(EngineHost.detect, log_folder, common_pb2.CHIP_CLASS_UNSPECIFIED),
                 port=port,
             )

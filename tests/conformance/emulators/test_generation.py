@@ -88,7 +88,8 @@ async def test_a_model_that_is_not_served_is_refused_where_the_engine_looks_at_i
     status, answer = await caller.post(CHAT, chat(HELLO, model="another"))
     assert status == (habits.refuses_model or 200)
     if habits.refuses_model:
-        assert "another" in str(habits.error_message(answer))
+        message = str(habits.error_message(answer))
+        assert "another" in message or "cached snapshot" in message  # which MLX says, and names nothing
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"messages": 3}', b"{}"])

@@ -18,7 +18,7 @@ from enginehouse.adapters import (
     find_endpoint,
     openai,
 )
-from enginehouse.adapters.openai import EngineClient, Generation, OpenAIQuirks
+from enginehouse.adapters.openai import Generation, OpenAIEngine, OpenAIQuirks
 from enginehouse.contract import EnginehouseError
 from enginehouse.v1 import common_pb2, inference_pb2
 
@@ -29,7 +29,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Door:
     """A node in front of one engine. `refuse_with`: what it answers to everything instead."""
 
-    def __init__(self, engine: EngineClient, refuse_with: EnginehouseError | None) -> None:
+    def __init__(self, engine: OpenAIEngine, refuse_with: EnginehouseError | None) -> None:
         self._engine = engine
         self._refuse_with = refuse_with
         self._routes: dict[str, Handler] = {
@@ -89,7 +89,7 @@ async def door(
 ) -> AsyncIterator[str]:
     """Serves a door on a free port; gives its URL."""
     application = web.Application()
-    application.router.add_route("*", "/{path:.*}", Door(EngineClient(engine_url, session, quirks), refuse_with).serve)
+    application.router.add_route("*", "/{path:.*}", Door(OpenAIEngine(engine_url, session, quirks), refuse_with).serve)
     runner = web.AppRunner(application, shutdown_timeout=0)
     await runner.setup()
     try:

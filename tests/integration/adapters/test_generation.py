@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from enginehouse.adapters import CollectedChoice, collect
-from enginehouse.adapters.openai import LLAMA_CPP, EngineClient, Generation, OpenAIQuirks, RunningUsage
+from enginehouse.adapters.openai import LLAMA_CPP, Generation, OpenAIEngine, OpenAIQuirks, RunningUsage
 from enginehouse.contract import EngineError, Reason, RequestError
 from enginehouse.v1 import common_pb2, inference_pb2
 from tests.integration.adapters.scripted import (
@@ -36,7 +36,7 @@ def generation(
     quirks: OpenAIQuirks = LLAMA_CPP,
     idle_timeout_s: float = 20,
 ) -> Generation:
-    client = EngineClient(url, session, quirks, idle_timeout_s=idle_timeout_s)
+    client = OpenAIEngine(url, session, quirks, idle_timeout_s=idle_timeout_s)
     return client.generate(
         request or generate_request(),
         served_model="smollm2",

@@ -5,7 +5,7 @@ import pytest
 
 from enginehouse.contract import EngineError
 from enginehouse.services.node.prober import DialectProber, MeasuredReadiness
-from enginehouse.v1 import common_pb2
+from enginehouse.v1 import admin_pb2, common_pb2
 from tests.integration.adapters import tooled
 from tests.integration.adapters.scripted import Exchange, Script, scripted_engine
 
@@ -40,7 +40,7 @@ def answering_tools_with(status: int) -> Script:
 async def probed(session: aiohttp.ClientSession, kind: str, script: Script) -> tuple[MeasuredReadiness, list[bool]]:
     """What was measured, and for each request whether it brought tools."""
     async with scripted_engine(script) as engine:
-        prober = DialectProber(kind, session, tooled.registry())
+        prober = DialectProber(kind, admin_pb2.ENGINE_API_UNSPECIFIED, session, tooled.registry())
         readiness = await prober.probe_ready(engine.url.removeprefix("http://"), "served", CHAT)
         return readiness, ["tools" in received.members for received in engine.received]
 

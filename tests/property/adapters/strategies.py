@@ -74,26 +74,36 @@ def chat_members(draw: st.DrawFn) -> dict[str, object]:
 def generate_requests(draw: st.DrawFn) -> inference_pb2.GenerateRequest:
     """Canonical requests with everything that OpenAI's dialect can say."""
     request = inference_pb2.GenerateRequest(model=draw(NAME), user=draw(TEXT))
-    if draw(st.booleans()):
-        request.prompt = draw(TEXT)
-    else:
-        request.conversation.messages.extend(draw(st.lists(_messages(), min_size=1, max_size=4)))
-        last = request.conversation.messages.add(role=inference_pb2.ROLE_USER)
-        last.parts.add(text=draw(TEXT))
-        for index, schema in enumerate(draw(st.lists(SCHEMA, max_size=2))):
-            tool = request.tools.add(name=f"tool_{index}", description=draw(TEXT), strict=draw(st.booleans()))
-            tool.parameters = draw(st.just("") | st.just(dumps(schema).decode()))
-        _choose_tool(request, draw(st.sampled_from(inference_pb2.ToolChoice.Mode.values())), draw(st.booleans()))
-        if draw(st.booleans()):
-            wanted = request.response_format.json_schema
-            wanted.name, wanted.description, wanted.strict = draw(NAME), draw(TEXT), draw(st.booleans())
-            wanted.schema = dumps(draw(SCHEMA)).decode()
-        if draw(st.booleans()):
-            request.reasoning.effort = draw(st.sampled_from(inference_pb2.Reasoning.Effort.values()[1:]))
+    request.lora, request.priority = draw(st.just("") | NAME), draw(st.integers(-(2**31) + 1, 2**31 - 1))
+    request.return_token_ids = draw(st.booleans())
+    match draw(st.sampled_from(["prompt", "prompt_tokens", "conversation"])):
+        case "prompt":
+            request.prompt = draw(TEXT)
+        case "prompt_tokens":
+            request.prompt_tokens.ids.extend(draw(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=4)))
+        case _:
+            _converse(request, draw)
     for name, value in draw(st.dictionaries(NAME, TEXT, max_size=2)).items():
         request.metadata[name] = value
     _sample(request.sampling, draw(_SAMPLING))
     return request
+
+
+def _converse(request: inference_pb2.GenerateRequest, draw: st.DrawFn) -> None:
+    """Gives it a conversation, and what only conversations have."""
+    request.conversation.messages.extend(draw(st.lists(_messages(), min_size=1, max_size=4)))
+    last = request.conversation.messages.add(role=inference_pb2.ROLE_USER)
+    last.parts.add(text=draw(TEXT))
+    for index, schema in enumerate(draw(st.lists(SCHEMA, max_size=2))):
+        tool = request.tools.add(name=f"tool_{index}", description=draw(TEXT), strict=draw(st.booleans()))
+        tool.parameters = draw(st.just("") | st.just(dumps(schema).decode()))
+    _choose_tool(request, draw(st.sampled_from(inference_pb2.ToolChoice.Mode.values())), draw(st.booleans()))
+    if draw(st.booleans()):
+        wanted = request.response_format.json_schema
+        wanted.name, wanted.description, wanted.strict = draw(NAME), draw(TEXT), draw(st.booleans())
+        wanted.schema = dumps(draw(SCHEMA)).decode()
+    if draw(st.booleans()):
+        request.reasoning.effort = draw(st.sampled_from(inference_pb2.Reasoning.Effort.values()[1:]))
 
 
 _SAMPLING = st.fixed_dictionaries(
@@ -161,6 +171,7 @@ def generations(draw: st.DrawFn, choices: int = 1) -> list[inference_pb2.Generat
                 delta.reasoning = draw(TEXT.filter(bool))
             case _:
                 _add_call(delta, draw(st.integers(0, 2)), draw(NAME))
+        delta.token_ids.extend(draw(st.lists(st.integers(0, 2**31 - 1), max_size=2)))
         steps.append(inference_pb2.GenerateResponse(delta=delta))
     reasons = st.sampled_from(inference_pb2.FinishReason.values()[1:])
     for choice in range(choices):

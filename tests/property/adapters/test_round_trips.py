@@ -12,7 +12,7 @@ from enginehouse.v1 import common_pb2, inference_pb2
 from tests.property.adapters.strategies import SCHEMA, cut, generate_requests, generations
 from tests.unit.adapters.build import HEAD, sse_objects
 
-QUIRKS = OpenAIQuirks("any", reasoning_effort_member="reasoning_effort", holds_calls_to_schema=True)
+QUIRKS = OpenAIQuirks("any", reasoning_effort_member="reasoning_effort", holds_calls_to_schema=True, lora_member="lora")
 CHAT = common_pb2.OPERATION_CHAT
 
 

@@ -47,6 +47,24 @@ def test_a_prompt_is_a_completion() -> None:
     assert inspect(CHAT, frame(request.SerializeToString())).operation == common_pb2.OPERATION_COMPLETION
 
 
+def test_a_prompt_of_token_ids_has_as_many_tokens_as_ids() -> None:
+    request = inference_pb2.GenerateRequest(model="m", prompt_tokens=inference_pb2.TokenIds(ids=[1, 99_999, 3]))
+    request.return_token_ids, request.priority, request.sampling.presence_penalty = True, -1, 0.5
+    request.lora = "mine"
+    seen = inspect(CHAT, frame(request.SerializeToString()))
+    assert seen.operation == common_pb2.OPERATION_COMPLETION
+    assert 3 <= seen.prompt_text_bytes <= 3 + 2 * len("mine")
+    assert seen.features == {
+        common_pb2.FEATURE_STREAM,
+        common_pb2.FEATURE_TOKEN_IDS,
+        common_pb2.FEATURE_OUTPUT_TOKEN_IDS,
+        common_pb2.FEATURE_PRIORITY,
+        common_pb2.FEATURE_PENALTIES,
+        common_pb2.FEATURE_PRESENCE_PENALTY,
+        common_pb2.FEATURE_LORA,
+    }
+
+
 def test_hints_come_from_headers_too() -> None:
     body = frame(generate_request().SerializeToString())
     assert inspect(CHAT, body, {"x-enginehouse-quality": "high"}).hints.quality == common_pb2.QUALITY_HIGH

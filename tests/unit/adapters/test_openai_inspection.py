@@ -37,9 +37,12 @@ def test_chat_tells_everything_that_routing_asks() -> None:
         ({"guided_json": {"type": "object"}}, common_pb2.FEATURE_JSON_SCHEMA),
         ({"logprobs": True}, common_pb2.FEATURE_LOGPROBS),
         ({"presence_penalty": 0.5}, common_pb2.FEATURE_PENALTIES),
+        ({"presence_penalty": 0.5}, common_pb2.FEATURE_PRESENCE_PENALTY),
+        ({"priority": -1}, common_pb2.FEATURE_PRIORITY),
+        ({"lora_path": "mine"}, common_pb2.FEATURE_LORA),
         ({"lora": "mine"}, common_pb2.FEATURE_LORA),
         ({"reasoning_effort": "high"}, common_pb2.FEATURE_REASONING),
-        ({"return_token_ids": True}, common_pb2.FEATURE_TOKEN_IDS),
+        ({"return_token_ids": True}, common_pb2.FEATURE_OUTPUT_TOKEN_IDS),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, common_pb2.FEATURE_TOOLS),
     ],
 )

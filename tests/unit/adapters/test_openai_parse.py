@@ -194,11 +194,32 @@ def test_an_image_whose_data_cannot_be_read_is_refused(url: str) -> None:
         parse_chat(chat_body(messages=[{"role": "user", "content": [part]}]))
 
 
+@pytest.mark.parametrize("prompt", [[1, 22, 333], [[1, 22, 333]]])
+def test_a_prompt_may_be_one_list_of_token_ids(prompt: object) -> None:
+    call = parse_completion(completion_body(prompt=prompt))
+    assert list(call.request.prompt_tokens.ids) == [1, 22, 333]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"), [([1, -2], r"prompt\[1\] is -2"), ([2**31], r"prompt\[0\]"), ([], "at least one token")]
+)
+def test_a_token_id_that_is_none_is_refused(prompt: object, says: str) -> None:
+    with pytest.raises(RequestError, match=says):
+        parse_completion(completion_body(prompt=prompt))
+
+
+def test_wishes_beyond_openais_have_the_names_that_engines_gave_them() -> None:
+    request = parse_chat(chat_body(lora="mine", priority=-3, return_token_ids=True)).request
+    assert (request.lora, request.priority, request.return_token_ids) == ("mine", -3, True)
+    with pytest.raises(RequestError, match="lora is a list"):
+        parse_chat(chat_body(lora=[{"id": 0, "scale": 1.0}]))
+
+
 def test_completions_take_one_prompt_of_text() -> None:
     call = parse_completion(completion_body(prompt=["Once"], logprobs=0, echo=False, best_of=1))
     assert call.request.prompt == "Once"
     assert call.request.sampling.HasField("top_logprobs")
-    for prompt in ([1, 2], ["a", "b"]):
+    for prompt in ([[1], [2]], ["a", "b"], [1, "b"]):
         with pytest.raises(RequestError, match="prompt is not supported"):
             parse_completion(completion_body(prompt=prompt))
     with pytest.raises(RequestError, match="best_of"):

@@ -5,6 +5,7 @@ import pytest
 from enginehouse.adapters import SseEvent
 from enginehouse.adapters.openai import (
     LLAMA_CPP,
+    TGI,
     AnswerReader,
     OpenAIQuirks,
     read_embeddings,
@@ -57,6 +58,39 @@ def test_whole_tool_calls_without_index_and_with_an_object_are_read() -> None:
     assert [(call.index, call.name, call.arguments) for call in read] == [(0, "f", '{"a": 1}'), (1, "g", "")]
 
 
+def test_a_call_is_named_in_its_first_piece_alone() -> None:
+    # TGI repeats the id, and the official SDKs would join what is repeated.
+    reading = reader(quirks=TGI)
+    pieces = [{"index": 0, "id": "0", "function": {"name": name, "arguments": "{"}} for name in ("f", None, "f")]
+    read = [reading.read_event(chunk(tool_calls=[piece]))[0].delta.tool_calls[0] for piece in pieces]
+    assert [(call.id, call.name, call.arguments) for call in read] == [("0", "f", "{"), ("", "", "{"), ("", "", "{")]
+    (end,) = reading.read_event(chunk("stop"))
+    assert end.choice_finished.reason == inference_pb2.FINISH_REASON_TOOL_CALLS
+
+
+def test_the_ids_of_tokens_are_read_beside_their_text() -> None:
+    frame = {"choices": [{"index": 0, "delta": {"content": "Hi"}, "token_ids": [1, 22]}]}
+    assert list(reader().read_event(event(frame))[0].delta.token_ids) == [1, 22]
+
+
+def test_the_end_token_that_tgis_completions_show_is_no_text() -> None:
+    reading = reader(quirks=TGI)
+    frames = [
+        {"index": 0, "text": "Hi", "finish_reason": ""},
+        {"index": 0, "text": "</s>", "finish_reason": "eos_token"},
+    ]
+    steps = [step for frame in frames for step in reading.read_event(event({"choices": [frame]}))]
+    assert [step.delta.text for step in steps if step.HasField("delta")] == ["Hi"]
+    assert steps[-1].choice_finished.reason == inference_pb2.FINISH_REASON_STOP
+
+
+def test_sglang_names_the_stop_sequence_by_another_name() -> None:
+    frame = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "matched_stop": "END"}]}
+    assert reader().read_event(event(frame))[0].choice_finished.stop_sequence == "END"
+    frame["choices"][0]["matched_stop"] = 2  # the number of a token
+    assert reader().read_event(event(frame))[0].choice_finished.stop_sequence == ""
+
+
 def test_the_stop_sequence_is_named_where_the_engine_names_it() -> None:
     choice = {"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": "END"}
     assert reader().read_event(event({"choices": [choice]}))[0].choice_finished.stop_sequence == "END"
@@ -106,9 +140,13 @@ def test_a_stream_without_every_finish_reason_ended_early(ending: list[SseEvent]
         ({"error": {"message": "secret", "type": "BadRequestError", "code": 400}}, Reason.ENGINE_REFUSED),
         ({"error": {"object": "error", "message": "secret", "code": 500}}, Reason.ENGINE_FAILED),
         ({"error": "secret"}, Reason.ENGINE_FAILED),
-        ({"error": "secret", "error_type": "overloaded"}, Reason.ENGINE_FAILED),
+        ({"error": "secret", "error_type": "overloaded"}, Reason.ENGINE_OVERLOADED),
         ({"object": "error", "message": "secret", "type": "internal_error", "code": 503}, Reason.ENGINE_OVERLOADED),
         ({"error": {"message": "secret", "code": 429}, "choices": []}, Reason.ENGINE_OVERLOADED),
+        ({"error": {"message": "secret", "http_status_code": 429}}, Reason.ENGINE_OVERLOADED),
+        ({"error": "secret", "error_type": "validation"}, Reason.ENGINE_REFUSED),
+        ({"error": "secret", "error_type": "generation"}, Reason.ENGINE_FAILED),
+        ({"error": "secret", "error_type": "another"}, Reason.ENGINE_FAILED),
     ],
 )
 def test_an_error_inside_a_good_answer_is_one_and_quotes_nothing(frame: object, reason: Reason) -> None:

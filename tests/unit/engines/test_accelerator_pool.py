@@ -105,3 +105,15 @@ def test_claim_of_another_process_holds_until_that_process_is_killed(tmp_path: P
         finally:
             other.kill()
     claimed(pool_of(tmp_path, 1), "mine", 1, 1.0).release()
+
+
+def test_room_is_what_a_claim_would_find_and_what_can_never_be_is_not_waited_for(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path, 2)
+    claim = claimed(pool, "r", 1, 0.7)
+    assert pool.has_room(1, 1.0)
+    assert pool.has_room(2, 0.3)
+    assert not pool.has_room(2, 0.4)
+    assert pool.has_room(3, 1.0)  # a claim says why not
+    assert AcceleratorPool((), tmp_path).has_room(1, 1.0)
+    claim.release()
+    assert pool.has_room(2, 1.0)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from enginehouse.contract import InternalError
 from enginehouse.engines import (
+    ASLEEP,
     DEGRADED,
     DRAINING,
     FAILED,
@@ -23,13 +24,14 @@ from enginehouse.engines.state import EDGES, ReplicaRecord
 from enginehouse.v1 import admin_pb2, node_pb2
 
 STATES = st.sampled_from(sorted(EDGES))
-# Written out by hand from the design, section 8, with the ways back to pending and the early drains.
+# Written out by hand from the design, section 8, with the ways back to pending, the early drains, and sleep.
 DESIGN: dict[State, set[State]] = {
     PENDING: {STARTING, DRAINING, FAILED},
     STARTING: {LOADING, PENDING, DRAINING, FAILED},
     LOADING: {READY, PENDING, DRAINING, FAILED},
-    READY: {DEGRADED, PENDING, DRAINING, FAILED},
-    DEGRADED: {READY, PENDING, DRAINING, FAILED},
+    READY: {DEGRADED, ASLEEP, PENDING, DRAINING, FAILED},
+    DEGRADED: {READY, ASLEEP, PENDING, DRAINING, FAILED},
+    ASLEEP: {LOADING, PENDING, DRAINING, FAILED},
     DRAINING: {STOPPED, FAILED},
     STOPPED: set(),
     FAILED: {STOPPED},

@@ -28,6 +28,7 @@ from enginehouse.engines import (
 from enginehouse.engines.descriptor import Assignment, Launch
 from enginehouse.engines.models import OnProgress, ignore_progress
 from enginehouse.engines.process import OutputLog
+from enginehouse.engines.sleep import ControlCall, SleepLevel, SleepMode
 from enginehouse.v1 import admin_pb2, common_pb2, node_pb2
 from tests.unit.engines.virtual import VirtualClock
 
@@ -54,6 +55,9 @@ class TwinDescriptor(EngineDescriptor):
 
     def model_source(self, spec: EngineSpec) -> str | None:
         return spec.settings.model_source or None
+
+    def sleep_mode(self, spec: EngineSpec) -> SleepMode:
+        return SleepMode({1: SleepLevel("its memory", (ControlCall("/sleep"),), (ControlCall("/wake"),))})
 
     def command(self, spec: EngineSpec, assignment: Assignment) -> Launch:
         raise NotImplementedError("the engine in memory has no command line")
@@ -86,6 +90,7 @@ class TwinEngine:
         self.ready_s = self.started_s + listens_after_s + loads_in_s
         self.is_frozen = False
         self.is_stuck = False
+        self.is_asleep = False
         self.running = 0
         self.waiting = 0
         self.steps = 0
@@ -114,7 +119,7 @@ class TwinEngine:
 
     async def one_token(self) -> None:
         self.probes += 1
-        if self.is_frozen or self.is_stuck:
+        if self.is_frozen or self.is_stuck or self.is_asleep:
             await asyncio.Event().wait()
         if asyncio.get_running_loop().time() < self.ready_s:
             raise EngineError("still loading")
@@ -135,6 +140,7 @@ class TwinHost:
     crashes_after_s: float | None = None
     launch_error: Exception | None = None
     model_error: Exception | None = None
+    control_error: EngineError | None = None
     engines: list[TwinEngine] = field(default_factory=list)
     acquired: list[str] = field(default_factory=list)
 
@@ -171,6 +177,11 @@ class TwinHost:
         if self.model_error is not None:
             raise self.model_error
         return Path(source)
+
+    async def call(self, address: str, call: ControlCall) -> None:
+        if self.control_error is not None:
+            raise self.control_error
+        self._at(address).is_asleep = call.path == "/sleep"
 
     def close(self) -> None:
         """Nothing is held."""
@@ -231,6 +242,7 @@ class Supervised:
             chance=Random(1),
             launcher=host,
             pages=TwinPages(host),
+            controls=host,
         )
 
     @property

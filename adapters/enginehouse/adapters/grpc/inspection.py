@@ -63,6 +63,7 @@ def _inspect_generate(message: bytes, hints: common_pb2.Hints) -> Inspection:
     check_generate(request)
     meter, sampling = PromptMeter(), request.sampling
     _count_input(meter, request, request.tools)
+    meter.text_bytes += len(request.prompt_tokens.ids)  # each is one token, and a byte of text is one at most
     if request.response_format.HasField("json_schema"):
         wanted = request.response_format.json_schema
         meter.text(wanted.name)

@@ -1,26 +1,23 @@
 """One engine that speaks OpenAI's HTTP API, asked in canonical words."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import aiohttp
 
-from enginehouse.adapters._fields import unsupported
-from enginehouse.adapters._json import dumps, loads
 from enginehouse.adapters.canonical import check_count_tokens, check_embed, check_generate, check_rerank
-from enginehouse.adapters.openai.connection import EngineConnection
-from enginehouse.adapters.openai.forwarding import ForwardedAnswer
-from enginehouse.adapters.openai.generation import Generation
-from enginehouse.adapters.openai.quirks import OpenAIQuirks, TokenCounter
+from enginehouse.adapters.engine import NO_HEADERS
+from enginehouse.adapters.http import EngineCall, EngineConnection, Generation
+from enginehouse.adapters.openai.counting import conclude_by_counting, count_prompt
+from enginehouse.adapters.openai.forwarding import ForwardedAnswer, UsageFrame
+from enginehouse.adapters.openai.quirks import Forwarding, OpenAIQuirks, RunningUsage
 from enginehouse.adapters.openai.read import AnswerReader, read_embeddings, read_ranking
-from enginehouse.adapters.openai.write import EngineCall, write_embed, write_generate, write_messages, write_rerank
-from enginehouse.contract import EngineError, Reason, RequestError
+from enginehouse.adapters.openai.write import stream_members, write_embed, write_generate, write_rerank
 from enginehouse.v1 import inference_pb2
 
-_NO_HEADERS: Mapping[str, str] = {}
 
-
-class EngineClient:
-    """One engine.
+class OpenAIEngine:
+    """One engine that speaks OpenAI's HTTP API.
 
     Args:
         base_url: like ``http://127.0.0.1:8000``.
@@ -48,6 +45,16 @@ class EngineClient:
             idle_timeout_s=idle_timeout_s,
         )
 
+    @property
+    def can_forward(self) -> bool:
+        """Whether its answers are OpenAI's own, so that a client of that API can have them as they are."""
+        return self._quirks.forwarding is Forwarding.AS_IS
+
+    @property
+    def stream_members(self) -> str:
+        """JSON members, without braces, by which a stream that is forwarded tells its usage."""
+        return stream_members(self._quirks)
+
     def generate(
         self,
         request: inference_pb2.GenerateRequest,
@@ -55,7 +62,7 @@ class EngineClient:
         served_model: str,
         output_tokens_max: int,
         generation_id: str,
-        headers: Mapping[str, str] = _NO_HEADERS,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> Generation:
         """Generates; the request is sent when the first step is asked for.
 
@@ -73,12 +80,21 @@ class EngineClient:
         call = write_generate(
             request, served_model=served_model, output_tokens_max=output_tokens_max, quirks=self._quirks
         )
-        choices = max(1, request.sampling.choices)
-        reader = AnswerReader(generation_id=generation_id, model=request.model, choices=choices, quirks=self._quirks)
-        return Generation(self._connection, call, reader, headers)
+        reader = AnswerReader(
+            generation_id=generation_id,
+            model=request.model,
+            choices=max(1, request.sampling.choices),
+            quirks=self._quirks,
+            stop=request.sampling.stop,
+        )
+        conclude = None
+        if self._quirks.running_usage is RunningUsage.ONE_PER_CHUNK and not request.tools:
+            # With tools a call is held back until its name is known, so chunks are no measure.
+            conclude = partial(conclude_by_counting, reader, self._connection, self._quirks, request, served_model)
+        return Generation(self._connection, partial(_known, call), reader, headers, conclude)
 
     async def embed(
-        self, request: inference_pb2.EmbedRequest, *, served_model: str, headers: Mapping[str, str] = _NO_HEADERS
+        self, request: inference_pb2.EmbedRequest, *, served_model: str, headers: Mapping[str, str] = NO_HEADERS
     ) -> inference_pb2.EmbedResponse:
         """Embeds.
 
@@ -92,20 +108,21 @@ class EngineClient:
         return read_embeddings(body, model=request.model, count=len(request.input), engine=self._quirks.engine)
 
     async def rerank(
-        self, request: inference_pb2.RerankRequest, *, served_model: str, headers: Mapping[str, str] = _NO_HEADERS
+        self, request: inference_pb2.RerankRequest, *, served_model: str, headers: Mapping[str, str] = NO_HEADERS
     ) -> inference_pb2.RerankResponse:
         """Ranks.
 
         Raises:
-            RequestError: the request is malformed.
+            RequestError: the request is malformed, or the engine cannot rank.
             EngineError: the engine refused, failed or hung.
         """
         check_rerank(request)
-        body = await self._connection.post(write_rerank(request, served_model=served_model), headers)
+        call = write_rerank(request, served_model=served_model, quirks=self._quirks)
+        body = await self._connection.post(call, headers)
         return read_ranking(body, model=request.model, count=len(request.documents), engine=self._quirks.engine)
 
     async def count_tokens(
-        self, request: inference_pb2.CountTokensRequest, *, served_model: str, headers: Mapping[str, str] = _NO_HEADERS
+        self, request: inference_pb2.CountTokensRequest, *, served_model: str, headers: Mapping[str, str] = NO_HEADERS
     ) -> inference_pb2.CountTokensResponse:
         """Counts the tokens of a prompt as the engine would read it, its chat template included.
 
@@ -114,63 +131,38 @@ class EngineClient:
             EngineError: the engine refused, failed or hung.
         """
         check_count_tokens(request)
-        if any(part.HasField("image") for message in request.conversation.messages for part in message.parts):
-            raise unsupported("an image", f"the engine {self._quirks.engine} counts the tokens of text alone")
-        match self._quirks.token_counter:
-            case TokenCounter.TOKENIZE:
-                tokens = await self._count_by_tokenizing(request, served_model, headers)
-            case TokenCounter.TEMPLATE_THEN_TOKENIZE:
-                tokens = await self._count_by_template(request, headers)
-            case TokenCounter.NONE:
-                message = f"the engine {self._quirks.engine} cannot count tokens; ask a model on another engine"
-                raise RequestError(message, Reason.CAPABILITY_NOT_FOUND)
+        tokens = await count_prompt(self._connection, self._quirks, request, served_model, headers)
         return inference_pb2.CountTokensResponse(model=request.model, input_tokens=tokens)
 
+    async def aclose(self) -> None:
+        """Gives back nothing: the session is the caller's."""
+
     async def forward(
-        self, path: str, body: bytes, headers: Mapping[str, str] = _NO_HEADERS, *, choices: int = 1
+        self,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str] = NO_HEADERS,
+        *,
+        choices: int = 1,
+        usage_frame: UsageFrame = UsageFrame.PASSED,
     ) -> ForwardedAnswer:
         """Posts a body as it is, for a client that speaks the engine's own dialect. Returns once headers are here.
+
+        Only for an engine that `can_forward`.
 
         Args:
             path: of the engine's API.
             body: what is posted.
             headers: sent along.
             choices: how many a whole stream has at least.
+            usage_frame: what becomes of it.
 
         Raises:
             EngineError: the engine was not reached, hung up, or was silent for too long.
         """
         response = await self._connection.open(EngineCall(path, body), headers)
-        return ForwardedAnswer(self._connection, response, self._quirks.usage_scope, choices)
+        return ForwardedAnswer(self._connection, response, self._quirks.usage_scope, choices, usage_frame)
 
-    async def _count_by_tokenizing(
-        self, request: inference_pb2.CountTokensRequest, served_model: str, headers: Mapping[str, str]
-    ) -> int:
-        members = self._prompt(request) | {"model": served_model}
-        count = (await self._ask("/tokenize", members, headers)).get("count")
-        if not isinstance(count, int):
-            raise self._no_count("/tokenize")
-        return count
 
-    async def _count_by_template(self, request: inference_pb2.CountTokensRequest, headers: Mapping[str, str]) -> int:
-        text: object = request.prompt
-        if request.HasField("conversation"):
-            text = (await self._ask("/apply-template", self._prompt(request), headers)).get("prompt")
-        # As the engine's own completions do: the template's marks become single tokens.
-        members = {"content": text, "add_special": True, "parse_special": True}
-        tokens = (await self._ask("/tokenize", members, headers)).get("tokens")
-        if not isinstance(text, str) or not isinstance(tokens, list):
-            raise self._no_count("/apply-template and /tokenize")
-        return len(tokens)
-
-    def _prompt(self, request: inference_pb2.CountTokensRequest) -> dict[str, object]:
-        if request.HasField("conversation"):
-            return write_messages(request.conversation, request.tools, self._quirks)
-        return {"prompt": request.prompt}
-
-    async def _ask(self, path: str, members: dict[str, object], headers: Mapping[str, str]) -> dict[str, object]:
-        answer = loads(await self._connection.post(EngineCall(path, dumps(members)), headers))
-        return answer if isinstance(answer, dict) else {}
-
-    def _no_count(self, route: str) -> EngineError:
-        return EngineError(f"the engine {self._quirks.engine} answered {route} without a count")
+async def _known(call: EngineCall) -> EngineCall:
+    return call

@@ -69,6 +69,11 @@ def finish_members(reason: inference_pb2.FinishReason.ValueType, stop_sequence: 
     return members
 
 
+def id_members(token_ids: Sequence[int]) -> _Members:
+    """`token_ids` (vLLM's name), where there are any."""
+    return {"token_ids": list(token_ids)} if token_ids else {}
+
+
 def usage_members(usage: common_pb2.Usage) -> _Members:
     """`usage`, whose `prompt_tokens` hold those that a cache served."""
     return {
@@ -91,13 +96,13 @@ def _chat_choice(choice: CollectedChoice) -> _Members:
         message["tool_calls"] = calls
     logprobs = write_chat_logprobs(choice.logprobs) if choice.logprobs else None
     members: _Members = {"index": choice.index, "message": message, "logprobs": logprobs}
-    return members | finish_members(choice.finish_reason, choice.stop_sequence)
+    return members | id_members(choice.token_ids) | finish_members(choice.finish_reason, choice.stop_sequence)
 
 
 def _completion_choice(choice: CollectedChoice) -> _Members:
     logprobs = write_completion_logprobs(choice.logprobs, 0) if choice.logprobs else None
     members: _Members = {"index": choice.index, "text": choice.text, "logprobs": logprobs}
-    return members | finish_members(choice.finish_reason, choice.stop_sequence)
+    return members | id_members(choice.token_ids) | finish_members(choice.finish_reason, choice.stop_sequence)
 
 
 def _vector(values: Sequence[float], encoding: EmbeddingEncoding) -> object:

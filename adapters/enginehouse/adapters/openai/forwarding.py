@@ -1,13 +1,13 @@
 """An engine's own answer, passed on as it is to a client that speaks the same dialect."""
 
 from collections.abc import AsyncGenerator
+from enum import Enum, unique
 from http import HTTPStatus
 from typing import Protocol
 
 import aiohttp
 
-from enginehouse.adapters.openai.connection import ERROR_STATUS_MIN, EngineConnection
-from enginehouse.adapters.openai.failures import error_from_payload, find_error
+from enginehouse.adapters.http import ERROR_STATUS_MIN, EngineConnection, error_from_payload, find_error
 from enginehouse.adapters.sse import EventCutter
 from enginehouse.adapters.usage import UsageMeter, UsageScope
 from enginehouse.contract import EngineError, EnginehouseError
@@ -15,6 +15,15 @@ from enginehouse.v1 import common_pb2
 
 _EVENT_STREAM = "text/event-stream"
 _FORWARDED = frozenset({"cache-control", "content-encoding", "content-type", "retry-after"})
+
+
+@unique
+class UsageFrame(Enum):
+    """What becomes of the frame of a stream that tells the usage and nothing else."""
+
+    PASSED = "passed"
+    # The client did not ask for it, and reads the first choice of every frame.
+    KEPT_BACK = "kept-back"
 
 
 class _Passage(Protocol):
@@ -65,13 +74,15 @@ class StreamPassage:
     Args:
         engine: its name, for messages.
         meter: reads the events; nobody else feeds it.
+        usage_frame: what becomes of it.
     """
 
-    def __init__(self, engine: str, meter: UsageMeter) -> None:
+    def __init__(self, engine: str, meter: UsageMeter, usage_frame: UsageFrame = UsageFrame.PASSED) -> None:
         self.is_over = False
         self.is_whole = False
         self._engine = engine
         self._meter = meter
+        self._keeps_usage_back = usage_frame is UsageFrame.KEPT_BACK
         self._cutter = EventCutter()
         self._end = b""
         self._error: EnginehouseError | None = None
@@ -91,7 +102,8 @@ class StreamPassage:
             elif self._meter.is_done:
                 self._end = event
             else:
-                passed.append(event)
+                if not (self._keeps_usage_back and self._meter.told_usage_alone):
+                    passed.append(event)
                 continue
             self.is_over = True
             break
@@ -136,6 +148,7 @@ class ForwardedAnswer:
         response: its answer, of which the headers are here.
         scope: what the engine's counts cover.
         choices: how many a whole stream has at least.
+        usage_frame: what becomes of it.
 
     Attributes:
         status: HTTP status.
@@ -143,7 +156,12 @@ class ForwardedAnswer:
     """
 
     def __init__(
-        self, connection: EngineConnection, response: aiohttp.ClientResponse, scope: UsageScope, choices: int
+        self,
+        connection: EngineConnection,
+        response: aiohttp.ClientResponse,
+        scope: UsageScope,
+        choices: int,
+        usage_frame: UsageFrame = UsageFrame.PASSED,
     ) -> None:
         self.status = response.status
         self.headers = tuple(
@@ -155,7 +173,7 @@ class ForwardedAnswer:
         self._meter = UsageMeter(response.content_type, scope, choices)
         self._streams = response.content_type == _EVENT_STREAM and self.status < ERROR_STATUS_MIN
         self._passage: _Passage = (
-            StreamPassage(connection.engine, self._meter) if self._streams else BodyPassage(self._meter)
+            StreamPassage(connection.engine, self._meter, usage_frame) if self._streams else BodyPassage(self._meter)
         )
 
     @property

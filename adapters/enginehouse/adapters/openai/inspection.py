@@ -29,8 +29,8 @@ _NOT_PROMPT = frozenset(
     {
         "best_of", "dimensions", "encoding_format", "frequency_penalty", "logit_bias", "logprobs",
         "max_completion_tokens", "max_tokens", "metadata", "model", "n", "parallel_tool_calls",
-        "presence_penalty", "seed", "service_tier", "stop", "store", "stream", "stream_options", "temperature", "top_k",
-        "top_logprobs", "top_n", "top_p", "user", HINTS_MEMBER,
+        "presence_penalty", "priority", "return_token_ids", "seed", "service_tier", "stop", "store", "stream",
+        "stream_options", "temperature", "top_k", "top_logprobs", "top_n", "top_p", "user", HINTS_MEMBER,
     }
 )  # fmt: skip
 _STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation", "continuous_usage_stats"})
@@ -43,6 +43,8 @@ _GUIDED = (
     "json_schema",
     "grammar",
 )
+# Ours, SGLang's and TensorRT-LLM's.
+_LORA = ("lora", "lora_path", "lora_request")
 _TEXT_PARTS = {"text": "text", "refusal": "refusal", "thinking": "thinking", "reasoning": "text"}
 
 
@@ -193,9 +195,11 @@ def _note_features(body: Body, *, choices: int, stream: bool) -> None:
     needs(common_pb2.FEATURE_SEED, "seed" in members)
     needs(common_pb2.FEATURE_STOP_SEQUENCES, members.get("stop"))
     needs(common_pb2.FEATURE_PENALTIES, members.get("presence_penalty") or members.get("frequency_penalty"))
-    needs(common_pb2.FEATURE_LORA, members.get("lora") or members.get("lora_request"))
+    needs(common_pb2.FEATURE_PRESENCE_PENALTY, members.get("presence_penalty"))
+    needs(common_pb2.FEATURE_LORA, any(members.get(name) for name in _LORA))
+    needs(common_pb2.FEATURE_PRIORITY, members.get("priority"))
     needs(common_pb2.FEATURE_REASONING, members.get("reasoning_effort") or members.get("reasoning"))
-    needs(common_pb2.FEATURE_TOKEN_IDS, members.get("return_token_ids") or members.get("return_tokens"))
+    needs(common_pb2.FEATURE_OUTPUT_TOKEN_IDS, members.get("return_token_ids") or members.get("return_tokens"))
     needs(common_pb2.FEATURE_JSON_SCHEMA, any(members.get(name) for name in _GUIDED))
     response_format = as_object(members.get("response_format", {}), "response_format")
     needs(common_pb2.FEATURE_JSON_SCHEMA, response_format.get("type", "text") != "text")

@@ -6,7 +6,18 @@ What has no canonical field is refused by name: dropping it would answer another
 import base64
 import binascii
 
-from enginehouse.adapters._fields import Fields, as_list, as_object, as_text, as_texts, malformed, missing, unsupported
+from enginehouse.adapters._fields import (
+    INT32_MAX,
+    Fields,
+    as_list,
+    as_object,
+    as_text,
+    as_texts,
+    as_whole,
+    malformed,
+    missing,
+    unsupported,
+)
 from enginehouse.adapters._json import dumps, guarded, parse_object
 from enginehouse.adapters.calls import EmbedCall, EmbeddingEncoding, GenerateCall, RerankCall
 from enginehouse.adapters.canonical import CHOICES_MAX, check_embed, check_generate, check_rerank
@@ -99,13 +110,8 @@ def _parse_chat(fields: Fields) -> GenerateCall:
 
 
 def _parse_completion(fields: Fields) -> GenerateCall:
-    model = fields.required_text("model", _MODEL)
-    prompt = fields.take("prompt")
-    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
-        prompt = prompt[0]
-    if isinstance(prompt, list):
-        raise unsupported("prompt", "one string is expected here, neither token ids nor several prompts")
-    request = inference_pb2.GenerateRequest(model=model, prompt=as_text(prompt, "prompt"))
+    request = inference_pb2.GenerateRequest(model=fields.required_text("model", _MODEL))
+    _read_prompt(fields.take("prompt"), request)
     alternatives = fields.whole("logprobs", 0)
     if alternatives is not None:
         request.sampling.top_logprobs = alternatives
@@ -113,6 +119,18 @@ def _parse_completion(fields: Fields) -> GenerateCall:
     fields.refuse_unless("echo", [False], _NO_CANONICAL)
     fields.refuse_unless("suffix", [""], _NO_CANONICAL)
     return _finished(fields, request)
+
+
+def _read_prompt(prompt: object, request: inference_pb2.GenerateRequest) -> None:
+    """One prompt, of text or of token ids; it may be the only one of a list."""
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
+        prompt = prompt[0]
+    if not isinstance(prompt, list):
+        request.prompt = as_text(prompt, "prompt")
+    elif all(type(item) is int for item in prompt):
+        request.prompt_tokens.ids.extend(as_whole(item, f"prompt[{i}]", 0) for i, item in enumerate(prompt))
+    else:
+        raise unsupported("prompt", "one prompt is expected here, of text or of token ids")
 
 
 def _parse_embedding(fields: Fields) -> EmbedCall:
@@ -156,6 +174,9 @@ def _finished(fields: Fields, request: inference_pb2.GenerateRequest) -> Generat
     """Reads what chats and completions share, and refuses the rest."""
     _read_sampling(fields, request.sampling)
     request.user = fields.text("user") or ""
+    request.lora = fields.text("lora") or ""
+    request.priority = fields.whole("priority", -INT32_MAX) or 0
+    request.return_token_ids = fields.flag("return_token_ids") or False
     for name, value in (fields.members("metadata") or {}).items():
         request.metadata[name] = as_text(value, f"metadata.{name[:40]}")
     hints = fields.take(HINTS_MEMBER)

@@ -1,12 +1,14 @@
 """Answers of an engine with OpenAI's HTTP API, as canonical responses."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from enginehouse.adapters._fields import INT32_MAX
 from enginehouse.adapters._json import loads
-from enginehouse.adapters.openai.failures import error_from_payload, find_error
+from enginehouse.adapters._stops import StopTrimmer
+from enginehouse.adapters.http import error_from_payload, find_error
 from enginehouse.adapters.openai.logprobs import read_logprobs
-from enginehouse.adapters.openai.quirks import OpenAIQuirks
+from enginehouse.adapters.openai.quirks import CallEnd, OpenAIQuirks, RunningUsage, StopText
 from enginehouse.adapters.sse import SseEvent
 from enginehouse.adapters.usage import UsageTally, read_count
 from enginehouse.contract import EngineError, Reason
@@ -15,8 +17,11 @@ from enginehouse.v1 import common_pb2, inference_pb2
 _OK = 200
 _DONE = "[DONE]"
 _ERROR_EVENT = "error"
+_END_TOKEN = "eos_token"  # noqa: S105 (a reason to finish)
 _FINISH_REASONS: Mapping[str, inference_pb2.FinishReason.ValueType] = {
     "stop": inference_pb2.FINISH_REASON_STOP,
+    _END_TOKEN: inference_pb2.FINISH_REASON_STOP,  # TGI's words
+    "stop_sequence": inference_pb2.FINISH_REASON_STOP,
     "length": inference_pb2.FINISH_REASON_LENGTH,
     "tool_calls": inference_pb2.FINISH_REASON_TOOL_CALLS,
     "function_call": inference_pb2.FINISH_REASON_TOOL_CALLS,
@@ -32,18 +37,32 @@ class AnswerReader:
         model: the name that the client asked for, written into every response.
         choices: how many were asked for.
         quirks: the engine's.
+        stop: the stop sequences that were asked for.
+
+    Attributes:
+        done: nothing that still comes means anything.
+        tokens_passed: chunks that each hold one token, where the engine's do.
+        prompt_tokens: set by whoever counts them for an answer that was cut before the engine did.
     """
 
-    def __init__(self, *, generation_id: str, model: str, choices: int, quirks: OpenAIQuirks) -> None:
+    def __init__(
+        self, *, generation_id: str, model: str, choices: int, quirks: OpenAIQuirks, stop: Sequence[str] = ()
+    ) -> None:
         self.generation_id = generation_id
         self.model = model
         self.done = False
+        self.tokens_passed = 0
+        self.prompt_tokens: int | None = None
         self._began = False
+        self._quirks = quirks
         self._engine = quirks.engine
         self._choices = choices
         self._finished: set[int] = set()
         self._tally = UsageTally(quirks.usage_scope)
         self._usage_lost = False
+        is_left = quirks.stop_text is StopText.LEFT
+        self._trimmers = [StopTrimmer(stop if is_left else ()) for _ in range(choices)]
+        self._calls: dict[tuple[int, int], inference_pb2.ToolCall] = {}
 
     def read_event(self, event: SseEvent) -> list[inference_pb2.GenerateResponse]:
         """The responses in one event of a stream.
@@ -95,8 +114,19 @@ class AnswerReader:
 
     @property
     def usage(self) -> common_pb2.Usage:
-        """The running count, for a generation that is cut now; UPPER_BOUND when the engine has not counted."""
+        """The running count, for a generation that is cut now; UPPER_BOUND when nobody has counted."""
+        if self.prompt_tokens is not None and not self._tally.known:
+            return common_pb2.Usage(
+                input_tokens=self.prompt_tokens,
+                output_tokens=self.tokens_passed,
+                method=common_pb2.USAGE_METHOD_ADAPTER,
+            )
         return self._usage(common_pb2.USAGE_METHOD_ENGINE_PARTIAL)
+
+    @property
+    def lacks_count(self) -> bool:
+        """Whether tokens have passed and the engine has not counted any."""
+        return self.tokens_passed > 0 and not self._tally.known
 
     def _usage(self, method: common_pb2.UsageMethod.ValueType) -> common_pb2.Usage:
         if self._usage_lost or not self._tally.known:
@@ -108,6 +138,8 @@ class AnswerReader:
             raise error_from_payload(self._engine, _OK, error)
         choices = frame.get("choices")
         frames = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+        if frames and self._quirks.running_usage is RunningUsage.ONE_PER_CHUNK:
+            self.tokens_passed += 1
         if count := read_count(frame):
             if len(frames) == 1 and content_member == "delta":
                 self._tally.choice(self._index(frames[0]), count)
@@ -126,27 +158,51 @@ class AnswerReader:
 
     def _read_choice(
         self, choice: Mapping[str, object], content_member: str
-    ) -> Iterable[inference_pb2.GenerateResponse]:
+    ) -> Iterator[inference_pb2.GenerateResponse]:
         index = self._index(choice)
         content = choice.get(content_member)
         delta = _delta(index, content if isinstance(content, dict) else {"content": choice.get("text")})
         read_logprobs(choice.get("logprobs"), delta)
-        if delta.text or delta.reasoning or delta.tool_calls or delta.logprobs:
+        delta.token_ids.extend(_ids(choice.get("token_ids")))
+        reason = choice.get("finish_reason")
+        trimmer = self._trimmers[index]
+        if reason == _END_TOKEN:
+            delta.text = ""  # TGI's completions show the token itself
+        if delta.text:
+            delta.text = trimmer.feed(delta.text)
+        if reason:
+            delta.text += trimmer.rest()
+        self._name_calls_once(delta)
+        if delta.text or delta.reasoning or delta.tool_calls or delta.logprobs or delta.token_ids:
             if index in self._finished:
                 raise self._failure("sent more of a choice after its finish reason")
             yield self._response(delta=delta)
-        reason = choice.get("finish_reason")
         if reason and index not in self._finished:
             self._finished.add(index)
             self._tally.finished(index)
-            yield self._response(choice_finished=self._end(index, reason, choice.get("stop_reason")))
+            # vLLM names the stop sequence, or a token's id, under the first name; SGLang under the second.
+            stop = trimmer.found or choice.get("stop_reason") or choice.get("matched_stop")
+            yield self._response(choice_finished=self._end(index, reason, stop))
+
+    def _name_calls_once(self, delta: inference_pb2.Delta) -> None:
+        """Takes the id and the name out of later pieces of a call: TGI repeats the id, and SDKs would join them."""
+        for piece in delta.tool_calls:
+            said = self._calls.setdefault((delta.choice, piece.index), inference_pb2.ToolCall())
+            piece.id, said.id = "" if said.id else piece.id, said.id or piece.id
+            piece.name, said.name = "" if said.name else piece.name, said.name or piece.name
 
     def _end(self, index: int, reason: object, stop: object) -> inference_pb2.ChoiceFinished:
         known = _FINISH_REASONS.get(reason) if isinstance(reason, str) else None
         if known is None:  # "abort", "error" and their like: whatever it is, it is no end that was asked for
             raise self._failure("stopped a choice for a reason that is neither stop, length nor tool calls")
-        named = stop if isinstance(stop, str) else ""  # vLLM names the stop sequence here, or a token's id
-        return inference_pb2.ChoiceFinished(choice=index, reason=known, stop_sequence=named)
+        if self._trimmers[index].found:
+            known = inference_pb2.FINISH_REASON_STOP
+        elif known == inference_pb2.FINISH_REASON_STOP and self._quirks.call_end is CallEnd.STOP:
+            called = any(choice == index for choice, _ in self._calls)
+            known = inference_pb2.FINISH_REASON_TOOL_CALLS if called else known
+        return inference_pb2.ChoiceFinished(
+            choice=index, reason=known, stop_sequence=stop if isinstance(stop, str) else ""
+        )
 
     def _response(
         self,
@@ -219,6 +275,12 @@ def _answer(body: bytes, engine: str) -> dict[str, object]:
 
 def _objects(value: object) -> list[dict[str, object]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _ids(value: object) -> list[int]:
+    """Token ids, or none if these are none."""
+    ids = value if isinstance(value, list) else []
+    return ids if all(type(item) is int and 0 <= item <= INT32_MAX for item in ids) else []
 
 
 def _pooled_usage(answer: Mapping[str, object]) -> common_pb2.Usage:

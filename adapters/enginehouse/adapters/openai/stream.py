@@ -2,7 +2,7 @@
 
 from enginehouse.adapters._json import dumps
 from enginehouse.adapters.head import AnswerHead
-from enginehouse.adapters.openai.encode import UNKNOWN_USAGE, finish_members, head_members, usage_members
+from enginehouse.adapters.openai.encode import UNKNOWN_USAGE, finish_members, head_members, id_members, usage_members
 from enginehouse.adapters.openai.logprobs import write_chat_logprobs, write_completion_logprobs
 from enginehouse.adapters.sse import encode_event
 from enginehouse.v1 import common_pb2, inference_pb2
@@ -50,6 +50,7 @@ class StreamEncoder:
 
     def _delta(self, delta: inference_pb2.Delta) -> _Members:
         choice: _Members = {"index": delta.choice, "logprobs": None, "finish_reason": None}
+        choice |= id_members(delta.token_ids)
         if not self._is_chat:
             offset = self._characters.get(delta.choice, 0)
             self._characters[delta.choice] = offset + len(delta.text)

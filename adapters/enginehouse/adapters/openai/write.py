@@ -2,12 +2,13 @@
 
 import base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
-from enginehouse.adapters._fields import unsupported
+from enginehouse.adapters._fields import shown, unsupported
 from enginehouse.adapters._json import dumps, loads
-from enginehouse.adapters.canonical import ERROR_MARK, features_of
-from enginehouse.adapters.openai.quirks import OpenAIQuirks, Prefill, RunningUsage
+from enginehouse.adapters.canonical import ERROR_MARK
+from enginehouse.adapters.http import EngineCall
+from enginehouse.adapters.lacks import Lack, cannot, refuse_what_it_lacks
+from enginehouse.adapters.openai.quirks import FormatMember, OpenAIQuirks, Prefill, RunningUsage
 from enginehouse.v1 import common_pb2, inference_pb2
 
 _Members = dict[str, object]
@@ -30,27 +31,6 @@ _EFFORTS: Mapping[inference_pb2.Reasoning.Effort.ValueType, str] = {
     _EFFORT.EFFORT_MEDIUM: "medium",
     _EFFORT.EFFORT_HIGH: "high",
 }
-# What a client wrote to need the feature, for a refusal that it understands.
-_FIELDS: Mapping[common_pb2.Feature.ValueType, str] = {
-    common_pb2.FEATURE_TOOLS: "tools",
-    common_pb2.FEATURE_JSON_SCHEMA: "response_format",
-    common_pb2.FEATURE_VISION: "an image",
-    common_pb2.FEATURE_LOGPROBS: "logprobs",
-    common_pb2.FEATURE_SEED: "seed",
-    common_pb2.FEATURE_MULTIPLE_CHOICES: "more than one choice",
-    common_pb2.FEATURE_PENALTIES: "a penalty",
-    common_pb2.FEATURE_STOP_SEQUENCES: "a stop sequence",
-    common_pb2.FEATURE_LORA: "lora",
-    common_pb2.FEATURE_REASONING: "reasoning",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class EngineCall:
-    """What is posted to an engine."""
-
-    path: str
-    body: bytes
 
 
 def write_generate(
@@ -67,22 +47,24 @@ def write_generate(
         quirks: the engine's.
 
     Raises:
-        RequestError: UNSUPPORTED_FIELD, naming what the engine cannot do.
+        RequestError: UNSUPPORTED_FIELD or CAPABILITY_NOT_FOUND, naming what the engine cannot do.
     """
-    for feature in features_of(request) & (quirks.unsupported | {common_pb2.FEATURE_LORA}):
-        raise unsupported(_FIELDS[feature], f"the engine {quirks.engine} cannot do it; leave it out")
-    members: _Members = {"model": served_model}
     is_chat = request.HasField("conversation")
+    operation = common_pb2.OPERATION_CHAT if is_chat else common_pb2.OPERATION_COMPLETION
+    _refuse_unless_offered(operation, quirks)
+    refuse_what_it_lacks(request, engine=quirks.engine, features=quirks.unsupported, lacks=quirks.lacks)
+    members: _Members = {"model": served_model}
     if is_chat:
         members |= _conversation(request, quirks)
     else:
         members |= _prompt(request)
-    members |= _sampling(request.sampling)
+    members |= _sampling(request.sampling, quirks)
     limit = request.sampling.max_output_tokens
     members[quirks.output_limit_member] = min(limit, output_tokens_max) if limit else output_tokens_max
-    members |= _response_format(request.response_format) | _reasoning(request.reasoning, quirks)
-    members |= _caller(request) | _streaming(quirks)
-    return EngineCall("/v1/chat/completions" if is_chat else "/v1/completions", dumps(members))
+    members |= _response_format(request.response_format, quirks) | _reasoning(request.reasoning, quirks)
+    members |= _caller(request) | _extensions(request, quirks) | _streaming(quirks)
+    named = f"LoRA adapter {shown(request.lora)}" if request.lora else ""
+    return EngineCall("/v1/chat/completions" if is_chat else "/v1/completions", dumps(members), named)
 
 
 def write_messages(
@@ -99,8 +81,9 @@ def write_embed(request: inference_pb2.EmbedRequest, *, served_model: str, quirk
     """Embeddings as lists of numbers.
 
     Raises:
-        RequestError: UNSUPPORTED_FIELD, when the engine cannot shorten embeddings.
+        RequestError: UNSUPPORTED_FIELD, when the engine cannot shorten embeddings; CAPABILITY_NOT_FOUND.
     """
+    _refuse_unless_offered(common_pb2.OPERATION_EMBEDDING, quirks)
     members: _Members = {"model": served_model, "input": list(request.input), "encoding_format": "float"}
     if request.HasField("dimensions"):
         if common_pb2.FEATURE_EMBEDDING_DIMENSIONS in quirks.unsupported:
@@ -111,12 +94,22 @@ def write_embed(request: inference_pb2.EmbedRequest, *, served_model: str, quirk
     return EngineCall("/v1/embeddings", dumps(members))
 
 
-def write_rerank(request: inference_pb2.RerankRequest, *, served_model: str) -> EngineCall:
-    """A ranking, in the form that Jina began and vLLM and llama.cpp follow."""
+def write_rerank(request: inference_pb2.RerankRequest, *, served_model: str, quirks: OpenAIQuirks) -> EngineCall:
+    """A ranking, in the form that Jina began and vLLM and llama.cpp follow.
+
+    Raises:
+        RequestError: CAPABILITY_NOT_FOUND, when the engine cannot rank.
+    """
+    _refuse_unless_offered(common_pb2.OPERATION_RERANK, quirks)
     members: _Members = {"model": served_model, "query": request.query, "documents": list(request.documents)}
     if request.top_n:
         members["top_n"] = request.top_n
     return EngineCall("/v1/rerank", dumps(members))
+
+
+def _refuse_unless_offered(operation: common_pb2.Operation.ValueType, quirks: OpenAIQuirks) -> None:
+    if operation not in quirks.operations:
+        raise cannot(quirks.engine, operation)
 
 
 def _conversation(request: inference_pb2.GenerateRequest, quirks: OpenAIQuirks) -> _Members:
@@ -130,6 +123,8 @@ def _conversation(request: inference_pb2.GenerateRequest, quirks: OpenAIQuirks) 
         members["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
     elif choice.mode in _TOOL_MODES:
         members["tool_choice"] = _TOOL_MODES[choice.mode]
+    elif request.tools and quirks.tool_choice_default != _TOOL_MODES[_MODE.MODE_AUTO]:
+        members["tool_choice"] = _TOOL_MODES[_MODE.MODE_AUTO]
     if choice.disable_parallel:
         members["parallel_tool_calls"] = False
     if request.sampling.HasField("top_logprobs"):
@@ -141,7 +136,8 @@ def _conversation(request: inference_pb2.GenerateRequest, quirks: OpenAIQuirks) 
 
 
 def _prompt(request: inference_pb2.GenerateRequest) -> _Members:
-    members: _Members = {"prompt": request.prompt}
+    ids = request.HasField("prompt_tokens")
+    members: _Members = {"prompt": list(request.prompt_tokens.ids) if ids else request.prompt}
     if request.sampling.HasField("top_logprobs"):
         members["logprobs"] = request.sampling.top_logprobs
     return members
@@ -205,12 +201,16 @@ def _tool_call(call: inference_pb2.ToolCall) -> _Members:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
 
 
-def _sampling(sampling: inference_pb2.Sampling) -> _Members:
+def _sampling(sampling: inference_pb2.Sampling, quirks: OpenAIQuirks) -> _Members:
     members: _Members = {
         name: getattr(sampling, name)
         for name in ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty")
         if sampling.HasField(name)
     }
+    if quirks.top_p_below_1 and sampling.top_p >= 1:
+        members.pop("top_p", None)
+    if Lack.TOP_K in quirks.lacks:
+        members.pop("top_k", None)  # what is left of it here means no bound
     if sampling.stop:
         members["stop"] = list(sampling.stop)
     if sampling.choices > 1:
@@ -218,12 +218,14 @@ def _sampling(sampling: inference_pb2.Sampling) -> _Members:
     return members
 
 
-def _response_format(response_format: inference_pb2.ResponseFormat) -> _Members:
+def _response_format(response_format: inference_pb2.ResponseFormat, quirks: OpenAIQuirks) -> _Members:
     if response_format.json_object:
         return {"response_format": {"type": "json_object"}}
     if not response_format.HasField("json_schema"):
         return {}
     wanted = response_format.json_schema
+    if quirks.format_member is FormatMember.GRAMMAR:
+        return {"response_format": {"type": "json", "value": loads(wanted.schema)}}
     schema: _Members = {"name": wanted.name or "answer", "schema": loads(wanted.schema)}
     if wanted.description:
         schema["description"] = wanted.description
@@ -252,14 +254,35 @@ def _caller(request: inference_pb2.GenerateRequest) -> _Members:
     return members
 
 
+def _extensions(request: inference_pb2.GenerateRequest, quirks: OpenAIQuirks) -> _Members:
+    """Members that OpenAI does not have, under the names that the engines gave them."""
+    members: _Members = {}
+    if request.lora:
+        members[quirks.lora_member] = request.lora
+    if request.priority:
+        members["priority"] = request.priority
+    if request.return_token_ids:
+        members["return_token_ids"] = True
+    return members
+
+
+def stream_members(quirks: OpenAIQuirks) -> str:
+    """JSON members, without braces, by which a stream tells its usage: while it runs, if the engine can."""
+    return dumps(_usage_members(quirks)).decode()[1:-1]
+
+
 def _streaming(quirks: OpenAIQuirks) -> _Members:
+    return {"stream": True} | _usage_members(quirks)
+
+
+def _usage_members(quirks: OpenAIQuirks) -> _Members:
     options: _Members = {"include_usage": True}
-    members: _Members = {"stream": True, "stream_options": options}
+    members: _Members = {"stream_options": options}
     match quirks.running_usage:
         case RunningUsage.USAGE_IN_CHUNKS:
             options["continuous_usage_stats"] = True
         case RunningUsage.TIMINGS_IN_CHUNKS:
             members["timings_per_token"] = True
-        case RunningUsage.NONE:
+        case RunningUsage.NONE | RunningUsage.ONE_PER_CHUNK:
             pass
     return members

@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -44,6 +44,10 @@ class Claims(Protocol):
             RequestError: there are not so many at all.
             EngineError: there are, but not now.
         """
+        ...
+
+    def has_room(self, count: int, share: float) -> bool:
+        """Whether such a claim would be granted now, or can never be granted: waiting changes nothing then."""
         ...
 
 
@@ -90,9 +94,7 @@ class AcceleratorPool:
         """
         if not self._accelerators or not count:
             return None
-        kinds: dict[tuple[str, str], list[Accelerator]] = {}
-        for one in self._accelerators:
-            kinds.setdefault((one.vendor, one.model), []).append(one)
+        kinds = self._kinds()
         if max(map(len, kinds.values())) < count:
             raise RequestError(
                 f"{owner} wants {count} accelerators of one kind; this host has "
@@ -102,7 +104,7 @@ class AcceleratorPool:
         with self._lock():
             taken, owners = self._taken()
             for group in kinds.values():
-                fitting = [one for one in group if taken.get(one.id, 0) + parts <= _PARTS]
+                fitting = _fitting(group, taken, parts)
                 fitting.sort(key=lambda one: (-taken.get(one.id, 0), one.index))
                 if len(fitting) >= count:
                     return self._write(owner, sorted(fitting[:count], key=lambda one: one.index), parts)
@@ -111,6 +113,21 @@ class AcceleratorPool:
             + ", ".join(f"{taken[id] / _PARTS:g} of {id} by {' and '.join(owners[id])}" for id in sorted(taken)),  # noqa: A001
             Reason.ENGINE_FAILED,
         )
+
+    def has_room(self, count: int, share: float) -> bool:
+        """See `Claims`. It reads files, and promises nothing: another supervisor may claim before the caller does."""
+        kinds = self._kinds()
+        if not count or max(map(len, kinds.values()), default=0) < count:
+            return True
+        with self._lock():
+            taken, _ = self._taken()
+        return any(len(_fitting(group, taken, round(share * _PARTS))) >= count for group in kinds.values())
+
+    def _kinds(self) -> dict[tuple[str, str], list[Accelerator]]:
+        kinds: dict[tuple[str, str], list[Accelerator]] = {}
+        for one in self._accelerators:
+            kinds.setdefault((one.vendor, one.model), []).append(one)
+        return kinds
 
     def _write(self, owner: str, accelerators: Sequence[Accelerator], parts: int) -> FileClaim:
         path = self._folder / f"{uuid.uuid4().hex}.claim"
@@ -142,6 +159,10 @@ class AcceleratorPool:
         with (self._folder / "lock").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # held for the time of reading a few short files
             yield
+
+
+def _fitting(group: Sequence[Accelerator], taken: Mapping[str, int], parts: int) -> list[Accelerator]:
+    return [one for one in group if taken.get(one.id, 0) + parts <= _PARTS]
 
 
 def _try_lock(file: BinaryIO) -> bool:

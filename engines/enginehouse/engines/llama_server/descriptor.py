@@ -19,6 +19,7 @@ _BATCH_TOKENS = 512
 _PROMPT_CACHE_MIB = 256
 # Errors alone: its warnings quote bodies that it cannot parse.
 _LOG_ERRORS = 1
+_VISION_FLAGS = frozenset({"--mmproj", "--mmproj-url", "-mm"})
 
 
 class LlamaServerEngine(EngineDescriptor):
@@ -60,8 +61,9 @@ class LlamaServerEngine(EngineDescriptor):
         return self.located_source(spec)
 
     def features(self, spec: EngineSpec) -> tuple[common_pb2.Feature.ValueType, ...]:
-        """The kind's: adapters are not a request's to choose."""
-        return self.traits.features
+        """The kind's, and images where a projector for them is named. Adapters are not a request's to choose."""
+        flags = {argument.partition("=")[0] for argument in spec.settings.arguments}
+        return (*self.traits.features, common_pb2.FEATURE_VISION) if flags & _VISION_FLAGS else self.traits.features
 
     def check(self, spec: EngineSpec) -> None:
         """Refuses a split that it cannot make.

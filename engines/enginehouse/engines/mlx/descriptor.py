@@ -1,7 +1,5 @@
 """MLX, as Enginehouse starts it."""
 
-import signal
-
 from enginehouse.contract import RequestError
 from enginehouse.engines.arguments import option
 from enginehouse.engines.descriptor import (
@@ -23,9 +21,9 @@ class MlxEngine(EngineDescriptor):
     """`mlx_lm.server`, which ran on Linux CPUs.
 
     It loads the model at the first request, and fetches any model that a request names: requests name
-    "default_model". It has no metrics, so it is asked for a token to learn whether it lives. SIGINT is what it
-    handles; SIGTERM cuts its streams, which end with the connection, so that a cut one looks finished: they take the
-    adapter lane.
+    "default_model". It has no metrics, so it is asked for a token to learn whether it lives. Either signal cuts its
+    streams, which end with the connection, so that a cut one looks finished: they take the adapter lane. On SIGINT it
+    aborts, and where a shell started us in the background it inherits that SIGINT is ignored: it gets SIGTERM.
     """
 
     kind = "mlx"
@@ -33,13 +31,12 @@ class MlxEngine(EngineDescriptor):
         operations=(common_pb2.OPERATION_CHAT, common_pb2.OPERATION_COMPLETION),
         features=(
             common_pb2.FEATURE_STREAM,
-            common_pb2.FEATURE_LOGPROBS,
             common_pb2.FEATURE_SEED,
             common_pb2.FEATURE_STOP_SEQUENCES,
         ),
         dialects=(common_pb2.DIALECT_OPENAI,),
         defaults=Bounds(context_tokens_max=4096, output_tokens_max=512, parallel=1, threads=1),
-        drain=DrainSignal(number=signal.SIGINT, grace_s=10.0),
+        drain=DrainSignal(grace_s=10.0),
         start=StartTimeouts(starting_s=120.0, loading_s=600.0, attempt_s=300.0),
         quirks=Quirks(
             failed_streams_show=False,

@@ -20,6 +20,9 @@ from enginehouse.v1 import common_pb2
 
 _TOOL_FLAG = "--tool-call-parser"
 _REASONING_FLAG = "--reasoning-parser"
+_VISION_FLAG = "--enable-multimodal"
+# Without the second the higher value goes first, which elsewhere is the lower one.
+_PRIORITY_FLAGS = frozenset({"--enable-priority-scheduling", "--schedule-low-priority-values-first"})
 
 
 class SglangEngine(EngineDescriptor):
@@ -39,7 +42,10 @@ class SglangEngine(EngineDescriptor):
             common_pb2.FEATURE_SEED,
             common_pb2.FEATURE_MULTIPLE_CHOICES,
             common_pb2.FEATURE_PENALTIES,
+            common_pb2.FEATURE_PRESENCE_PENALTY,
             common_pb2.FEATURE_STOP_SEQUENCES,
+            common_pb2.FEATURE_TOKEN_IDS,
+            common_pb2.FEATURE_OUTPUT_TOKEN_IDS,
         ),
         dialects=(common_pb2.DIALECT_OPENAI,),
         defaults=Bounds(context_tokens_max=4096, output_tokens_max=1024, parallel=16, threads=1),
@@ -96,6 +102,10 @@ class SglangEngine(EngineDescriptor):
             features = (*features, common_pb2.FEATURE_TOOLS)
         if _REASONING_FLAG in flags:
             features = (*features, common_pb2.FEATURE_REASONING)
+        if _VISION_FLAG in flags:
+            features = (*features, common_pb2.FEATURE_VISION)
+        if flags >= _PRIORITY_FLAGS:
+            features = (*features, common_pb2.FEATURE_PRIORITY)
         return features
 
     def command(self, spec: EngineSpec, assignment: Assignment) -> Launch:

@@ -2,6 +2,7 @@
 
 from enginehouse.engines.arguments import option
 from enginehouse.engines.descriptor import (
+    ApiTraits,
     Assignment,
     Bounds,
     DrainSignal,
@@ -14,12 +15,28 @@ from enginehouse.engines.descriptor import (
 )
 from enginehouse.engines.metrics import MetricsMapping, PageFormat
 from enginehouse.engines.options import EngineOption
-from enginehouse.v1 import common_pb2
+from enginehouse.v1 import admin_pb2, common_pb2
 
 # A prompt is read in one piece unless chunked prefill is on, so a step has to hold the longest.
 _STEP_TOKENS_MIN = 8192
 # Without it /metrics is an empty list for ever (documentation of trtllm-serve, "Metrics Endpoint").
 _CONFIG = "enable_iter_perf_stats: true\n"
+# `--grpc`: token ids instead of text, and neither HTTP nor any account of its load.
+_BY_GRPC = ApiTraits(
+    operations=(common_pb2.OPERATION_CHAT, common_pb2.OPERATION_COMPLETION, common_pb2.OPERATION_COUNT_TOKENS),
+    features=(
+        common_pb2.FEATURE_STREAM,
+        common_pb2.FEATURE_JSON_SCHEMA,
+        common_pb2.FEATURE_LOGPROBS,
+        common_pb2.FEATURE_SEED,
+        common_pb2.FEATURE_MULTIPLE_CHOICES,
+        common_pb2.FEATURE_PENALTIES,
+        common_pb2.FEATURE_PRESENCE_PENALTY,
+        common_pb2.FEATURE_STOP_SEQUENCES,
+        common_pb2.FEATURE_TOKEN_IDS,
+        common_pb2.FEATURE_OUTPUT_TOKEN_IDS,
+    ),
+)
 
 
 class TensorRtLlmEngine(EngineDescriptor):
@@ -38,7 +55,9 @@ class TensorRtLlmEngine(EngineDescriptor):
             common_pb2.FEATURE_LOGPROBS,
             common_pb2.FEATURE_SEED,
             common_pb2.FEATURE_PENALTIES,
+            common_pb2.FEATURE_PRESENCE_PENALTY,
             common_pb2.FEATURE_STOP_SEQUENCES,
+            common_pb2.FEATURE_TOKEN_IDS,
         ),
         dialects=(common_pb2.DIALECT_OPENAI,),
         defaults=Bounds(context_tokens_max=4096, output_tokens_max=1024, parallel=16, threads=1),
@@ -59,6 +78,7 @@ class TensorRtLlmEngine(EngineDescriptor):
                 "memory_fraction is a share of the memory left by the weights; its accelerators are all its own.",
                 "It looks once a second whether a client has left.",
                 "A model is quantized before it is served: the checkpoint says how.",
+                "By gRPC it tells nothing of its load, so it is asked for a token at each look.",
             ),
         ),
         options=frozenset(
@@ -72,6 +92,7 @@ class TensorRtLlmEngine(EngineDescriptor):
             }
         ),
         accelerator_share=1.0,
+        apis={admin_pb2.ENGINE_API_GRPC: _BY_GRPC},
     )
 
     def model_source(self, spec: EngineSpec) -> str:
@@ -94,6 +115,7 @@ class TensorRtLlmEngine(EngineDescriptor):
             *("--tp_size", str(settings.tensor_parallel or 1), "--pp_size", str(settings.pipeline_parallel or 1)),
             *option("--kv_cache_free_gpu_memory_fraction", settings.memory_fraction),
             *("--config", str(config)),
+            *(("--grpc",) if settings.api == admin_pb2.ENGINE_API_GRPC else ()),
             *settings.arguments,
         )
         return Launch(

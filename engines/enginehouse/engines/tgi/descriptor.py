@@ -3,6 +3,7 @@
 from enginehouse.contract import RequestError
 from enginehouse.engines.arguments import option
 from enginehouse.engines.descriptor import (
+    ApiTraits,
     Assignment,
     Bounds,
     DrainSignal,
@@ -15,9 +16,31 @@ from enginehouse.engines.descriptor import (
 )
 from enginehouse.engines.metrics import MetricsMapping
 from enginehouse.engines.options import EngineOption
-from enginehouse.v1 import common_pb2
+from enginehouse.v1 import admin_pb2, common_pb2
 
 _TERMINATION_S = 20
+_METRICS = MetricsMapping(
+    running="tgi_batch_current_size",
+    waiting="tgi_queue_size",
+    progress=("tgi_batch_inference_count", "tgi_request_generated_tokens_sum"),
+    prompt_tokens_total="tgi_request_input_length_sum",
+    generated_tokens_total="tgi_request_generated_tokens_sum",
+    is_sparse=True,  # its exporter leaves out what was never set
+)
+# By /generate_stream, which counts and names tokens better, and makes text alone.
+_NATIVE = ApiTraits(
+    operations=(common_pb2.OPERATION_CHAT, common_pb2.OPERATION_COMPLETION, common_pb2.OPERATION_COUNT_TOKENS),
+    features=(
+        common_pb2.FEATURE_STREAM,
+        common_pb2.FEATURE_JSON_SCHEMA,
+        common_pb2.FEATURE_LOGPROBS,
+        common_pb2.FEATURE_SEED,
+        common_pb2.FEATURE_PENALTIES,
+        common_pb2.FEATURE_STOP_SEQUENCES,
+        common_pb2.FEATURE_OUTPUT_TOKEN_IDS,
+    ),
+    metrics=_METRICS,
+)
 # Requests beyond the running batch wait in the router's queue up to this many, then it answers 429.
 _QUEUE_FACTOR = 8
 
@@ -44,14 +67,7 @@ class TgiEngine(EngineDescriptor):
         ),
         dialects=(common_pb2.DIALECT_OPENAI,),
         defaults=Bounds(context_tokens_max=4096, output_tokens_max=1024, parallel=16, threads=1),
-        metrics=MetricsMapping(
-            running="tgi_batch_current_size",
-            waiting="tgi_queue_size",
-            progress=("tgi_batch_inference_count", "tgi_request_generated_tokens_sum"),
-            prompt_tokens_total="tgi_request_input_length_sum",
-            generated_tokens_total="tgi_request_generated_tokens_sum",
-            is_sparse=True,  # its exporter leaves out what was never set
-        ),
+        metrics=_METRICS,
         drain=DrainSignal(grace_s=_TERMINATION_S + 10.0),
         start=StartTimeouts(starting_s=600.0, loading_s=600.0, attempt_s=60.0),
         quirks=Quirks(
@@ -76,6 +92,7 @@ class TgiEngine(EngineDescriptor):
         ),
         ports=2,  # for Prometheus and for the shards; two launchers on one host would meet at the defaults
         accelerator_share=1.0,
+        apis={admin_pb2.ENGINE_API_NATIVE: _NATIVE},
     )
 
     def model_source(self, spec: EngineSpec) -> str:

@@ -97,6 +97,7 @@ def _check_settings(settings: admin_pb2.EngineSettings) -> None:
         ("pipeline_parallel", settings.pipeline_parallel),
     ):
         _check_not_negative(f"deployment.settings.{field}", number)
+    _check_optional("deployment.settings.api", settings.api, admin_pb2.EngineApi.DESCRIPTOR)
     if not 0 <= settings.memory_fraction <= 1:
         raise RequestError("deployment.settings.memory_fraction must be above 0 and up to 1, or 0 for the default")
     if settings.HasField("container") and not settings.container.image:

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 from enginehouse.adapters import anthropic
 from enginehouse.adapters.collect import Collector
+from enginehouse.adapters.engine import EngineGeneration
 from enginehouse.adapters.head import AnswerHead
-from enginehouse.adapters.openai import Generation
 from enginehouse.services.node.calls import Call, Calls
 from enginehouse.services.node.rest import EVENT_STREAM, JSON, Context, HttpBody, in_dialect
 from enginehouse.v1 import anthropic_pb2_grpc, common_pb2
@@ -60,7 +60,7 @@ class AnthropicServicer(anthropic_pb2_grpc.AnthropicServiceServicer):
             yield HttpBody(content_type=JSON, data=anthropic.encode_token_count(answer))
 
 
-async def _stream(head: AnswerHead, generation: Generation, call: Call) -> AsyncIterator[HttpBody]:
+async def _stream(head: AnswerHead, generation: EngineGeneration, call: Call) -> AsyncIterator[HttpBody]:
     encoder = anthropic.StreamEncoder(head)
     async for step in generation:
         call.generated()
@@ -70,7 +70,7 @@ async def _stream(head: AnswerHead, generation: Generation, call: Call) -> Async
             yield HttpBody(content_type=EVENT_STREAM, data=events)
 
 
-async def _whole(head: AnswerHead, generation: Generation, call: Call) -> AsyncIterator[HttpBody]:
+async def _whole(head: AnswerHead, generation: EngineGeneration, call: Call) -> AsyncIterator[HttpBody]:
     collector = Collector()
     async for step in generation:
         call.generated()

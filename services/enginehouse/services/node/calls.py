@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -12,14 +12,14 @@ import grpc
 import structlog
 from opentelemetry.trace import SpanKind
 
-from enginehouse.adapters.openai import EngineClient
-from enginehouse.contract import EngineError, PolicyRefusal, Reason, RequestError
-from enginehouse.engines import SERVING
+from enginehouse.adapters.engine import EngineClient
+from enginehouse.contract import EngineError, EnginehouseError, PolicyRefusal, Reason, RequestError
+from enginehouse.engines import DRAINING, SERVING
 from enginehouse.router import Jurisdictions
 from enginehouse.router.record import residency_from_messages
 from enginehouse.services.access_log import ticket_from_text
 from enginehouse.services.background import Background
-from enginehouse.services.node.quirks import quirks_of
+from enginehouse.services.node.engine_clients import HeldClients
 from enginehouse.services.node.replicas import Held, NodeReplicas
 from enginehouse.services.server import channel
 from enginehouse.services.telemetry import Measures, carried, operation_span
@@ -71,6 +71,16 @@ class Call:
         if self.first_token_s is None:
             self.first_token_s = time.monotonic()
 
+    @contextmanager
+    def unknown_usage(self) -> Iterator[None]:
+        """What is used within is not known until the engine answers; where it fails, it has done nothing of use."""
+        self.usage = common_pb2.Usage(method=common_pb2.USAGE_METHOD_UPPER_BOUND)
+        try:
+            yield
+        except EnginehouseError:
+            self.usage = common_pb2.Usage(method=common_pb2.USAGE_METHOD_NONE)
+            raise
+
     def sends(self) -> None:
         """Notes that a piece of the answer is there and goes out: from now on nobody else can serve the call."""
         self.generated()
@@ -92,7 +102,7 @@ class Calls:
     ) -> None:
         self._place = jurisdictions.place_or_nowhere(place)
         self._replicas = replicas
-        self._session = session
+        self._clients = HeldClients(session, lambda replica_id: replicas.get(replica_id) is not None)
         self._background = Background()
         self._measures = Measures()
         self._routers: dict[str, grpc.aio.Channel] = {}
@@ -100,6 +110,7 @@ class Calls:
     async def stop(self) -> None:
         """Ends reports that are still on their way."""
         await self._background.stop()
+        await self._clients.aclose()
         for one in self._routers.values():
             await one.close()
 
@@ -118,11 +129,13 @@ class Calls:
         attempt, held = self._choose(ticket)
         replica = held.supervisor.snapshot()
         headers = {name: metadata[name] for name in _PASSED_ON if name in metadata}
-        with operation_span(ticket.operation, ticket.requested_model, headers=metadata, kind=SpanKind.SERVER):
-            client = EngineClient(f"http://{replica.address}", self._session, quirks_of(replica.engine))
+        with (
+            operation_span(ticket.operation, ticket.requested_model, headers=metadata, kind=SpanKind.SERVER),
+            held.one_more_in_flight(),  # before anything is awaited: a replica that leaves waits for its calls
+        ):
+            client = await self._clients.get(replica, held.supervisor.spec.settings.api)
             call = Call(ticket, attempt, replica, client, {**headers, **carried()})
             started_s = time.monotonic()
-            held.in_flight += 1
             try:
                 yield call
             except EngineError:
@@ -130,7 +143,6 @@ class Calls:
                 call.engine_failed, call.is_left_to_next = True, not call.has_sent
                 raise
             finally:
-                held.in_flight -= 1
                 self._end(call, context, started_s)
 
     def _check_place(self, ticket: router_pb2.Ticket) -> None:
@@ -141,9 +153,13 @@ class Calls:
                 raise _refused(f"this node is in {self._place.label}, where this data may not be; the rule is: {rule}")
 
     def _choose(self, ticket: router_pb2.Ticket) -> tuple[router_pb2.Attempt, Held]:
-        for attempt in ticket.attempts:
-            held = self._replicas.get(attempt.replica)
-            if held is not None and held.supervisor.state in SERVING:
+        known = [(attempt, held) for attempt in ticket.attempts if (held := self._replicas.get(attempt.replica))]
+        for attempt, held in known:
+            if held.supervisor.state in SERVING:
+                return attempt, held
+        for attempt, held in known:
+            # The router decided before it heard, and the engine serves until its last request has ended.
+            if held.has_served and held.supervisor.state == DRAINING:
                 return attempt, held
         raise EngineError("no replica of this request is ready on this node", Reason.NO_REPLICA_AVAILABLE)
 

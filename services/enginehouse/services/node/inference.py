@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import grpc
 
 from enginehouse.services.node.calls import Calls
-from enginehouse.v1 import common_pb2, inference_pb2, inference_pb2_grpc
+from enginehouse.v1 import inference_pb2, inference_pb2_grpc
 
 _Context = grpc.aio.ServicerContext
 
@@ -47,8 +47,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     ) -> inference_pb2.EmbedResponse:
         """One vector per input."""
         async with self._calls.call(context) as call:
-            call.usage = common_pb2.Usage(method=common_pb2.USAGE_METHOD_UPPER_BOUND)
-            answer = await call.client.embed(request, served_model=call.attempt.served_model, headers=call.headers)
+            with call.unknown_usage():
+                answer = await call.client.embed(request, served_model=call.attempt.served_model, headers=call.headers)
             call.usage, call.is_whole = answer.usage, True
             return answer
 
@@ -59,8 +59,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     ) -> inference_pb2.RerankResponse:
         """Documents by relevance, best first."""
         async with self._calls.call(context) as call:
-            call.usage = common_pb2.Usage(method=common_pb2.USAGE_METHOD_UPPER_BOUND)
-            answer = await call.client.rerank(request, served_model=call.attempt.served_model, headers=call.headers)
+            with call.unknown_usage():
+                answer = await call.client.rerank(request, served_model=call.attempt.served_model, headers=call.headers)
             call.usage, call.is_whole = answer.usage, True
             return answer
 

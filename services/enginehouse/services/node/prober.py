@@ -1,15 +1,16 @@
 """Learns whether an engine works by making it work: one token, or one embedding."""
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 
 import aiohttp
 
-from enginehouse.adapters.openai import EngineClient
+from enginehouse.adapters.engine import EngineClient
 from enginehouse.contract import EngineError, EnginehouseError, Reason
 from enginehouse.engines import EngineRegistry
-from enginehouse.services.node.quirks import quirks_of
-from enginehouse.v1 import common_pb2, inference_pb2
+from enginehouse.services.node.engine_clients import engine_client
+from enginehouse.v1 import admin_pb2, common_pb2, inference_pb2
 
 _PROBE_IDLE_S = 30.0
 _TEXT = "a"
@@ -26,10 +27,11 @@ class MeasuredReadiness:
 
 
 class DialectProber:
-    """A prober for one kind of engine that speaks OpenAI's API.
+    """A prober for one kind of engine.
 
     Args:
         engine: its kind.
+        api: what it is asked in; `EngineSettings.api`.
         session: for its connections; it stays the caller's.
         registry: knows the kind. None: the engines that are installed.
         features: of the replica that is asked, where its settings add to its kind's. None: its kind's.
@@ -41,11 +43,13 @@ class DialectProber:
     def __init__(
         self,
         engine: str,
+        api: admin_pb2.EngineApi.ValueType,
         session: aiohttp.ClientSession,
         registry: EngineRegistry | None = None,
         features: Collection[common_pb2.Feature.ValueType] | None = None,
     ) -> None:
-        self._quirks = quirks_of(engine)
+        self._engine = engine
+        self._api = api
         self._session = session
         if features is None:
             features = (registry or EngineRegistry()).descriptor(engine).traits.features
@@ -61,28 +65,31 @@ class DialectProber:
         the first tool, kilobytes of them at times, and they are in no request's text. What every further tool adds is
         its JSON, whose bytes are counted.
         """
-        client = self._client(address)
-        if common_pb2.OPERATION_CHAT in operations:
-            one = await self._chat_tokens(client, served_model, turns=1)
-            three = await self._chat_tokens(client, served_model, turns=3)
-            with_tool = await self._tool_tokens(client, served_model) if self._offers_tools else 0
-            return MeasuredReadiness(template_tokens=max(one, with_tool), message_tokens=max(0, -(-(three - one) // 2)))
-        if common_pb2.OPERATION_EMBEDDING in operations:
-            request = inference_pb2.EmbedRequest(model=served_model, input=[_TEXT])
-            answer = await client.embed(request, served_model=served_model)
-            return MeasuredReadiness(template_tokens=answer.usage.input_tokens)
-        return MeasuredReadiness()
+        async with self._client(address) as client:
+            if common_pb2.OPERATION_CHAT in operations:
+                return await self._measured_by_chats(client, served_model)
+            if common_pb2.OPERATION_EMBEDDING in operations:
+                request = inference_pb2.EmbedRequest(model=served_model, input=[_TEXT])
+                answer = await client.embed(request, served_model=served_model)
+                return MeasuredReadiness(template_tokens=answer.usage.input_tokens)
+            return MeasuredReadiness()
 
     async def probe_live(
         self, address: str, served_model: str, operations: Collection[common_pb2.Operation.ValueType]
     ) -> None:
         """Makes the engine answer."""
-        client = self._client(address)
-        if common_pb2.OPERATION_CHAT in operations:
-            await self._chat_tokens(client, served_model, turns=1)
-        elif common_pb2.OPERATION_EMBEDDING in operations:
-            request = inference_pb2.EmbedRequest(model=served_model, input=[_TEXT])
-            await client.embed(request, served_model=served_model)
+        async with self._client(address) as client:
+            if common_pb2.OPERATION_CHAT in operations:
+                await self._chat_tokens(client, served_model, turns=1)
+            elif common_pb2.OPERATION_EMBEDDING in operations:
+                request = inference_pb2.EmbedRequest(model=served_model, input=[_TEXT])
+                await client.embed(request, served_model=served_model)
+
+    async def _measured_by_chats(self, client: EngineClient, served_model: str) -> MeasuredReadiness:
+        one = await self._chat_tokens(client, served_model, turns=1)
+        three = await self._chat_tokens(client, served_model, turns=3)
+        with_tool = await self._tool_tokens(client, served_model) if self._offers_tools else 0
+        return MeasuredReadiness(template_tokens=max(one, with_tool), message_tokens=max(0, -(-(three - one) // 2)))
 
     async def _tool_tokens(self, client: EngineClient, served_model: str) -> int:
         """Tokens of a conversation of one message and one tool; 0 when the engine takes no tools with this model."""
@@ -107,8 +114,8 @@ class DialectProber:
                 pass
         usage = generation.usage
         if usage.input_tokens <= 0:
-            raise EngineError(f"engine {self._quirks.engine} at work did not say how many tokens it read")
+            raise EngineError(f"engine {self._engine} at work did not say how many tokens it read")
         return usage.input_tokens
 
-    def _client(self, address: str) -> EngineClient:
-        return EngineClient(f"http://{address}", self._session, self._quirks, idle_timeout_s=_PROBE_IDLE_S)
+    def _client(self, address: str) -> AbstractAsyncContextManager[EngineClient]:
+        return aclosing(engine_client(self._engine, self._api, address, self._session, idle_timeout_s=_PROBE_IDLE_S))

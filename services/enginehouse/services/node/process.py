@@ -11,14 +11,17 @@ from enginehouse.adapters.openai import open_session
 from enginehouse.engines import CONTAINERS_FILE, Inventory, Transition, state_name
 from enginehouse.engines.launch import EngineHost, end_orphan_containers, end_orphans
 from enginehouse.router import Jurisdictions
-from enginehouse.services.bus import DESIRED, Bus, EventPublisher, Mirror
+from enginehouse.services.bus import DESIRED, REGISTRATIONS, Bus, EventPublisher, Mirror
 from enginehouse.services.node.anthropic import AnthropicServicer
 from enginehouse.services.node.calls import Calls
 from enginehouse.services.node.folder import FolderLock
 from enginehouse.services.node.inference import InferenceServicer
+from enginehouse.services.node.neighbours import elsewhere
 from enginehouse.services.node.openai import OpenAIServicer
+from enginehouse.services.node.replacement import Replacement
 from enginehouse.services.node.replicas import NodeReplicas, read_deployments
 from enginehouse.services.node.service import NodeServicer
+from enginehouse.services.node.sight import RouterSight
 from enginehouse.services.node.status import NodeStatus
 from enginehouse.services.server import GrpcServer, Listen
 from enginehouse.v1 import (
@@ -48,6 +51,7 @@ class NodeSettings:
         nats_url: where the event plane is.
         folder: takes the engines' output.
         drain_grace_s: how long replicas let their requests end.
+        longest_request_s: how long one may take: replicas that another has taken the place of wait that long.
     """
 
     name: str
@@ -59,6 +63,7 @@ class NodeSettings:
     folder: Path
     jurisdictions: Jurisdictions
     drain_grace_s: float = 10.0
+    longest_request_s: float = 600.0
 
 
 class Node:
@@ -69,7 +74,12 @@ class Node:
         self._deployments: dict[str, admin_pb2.Deployment] = {}
         self._bus = Bus(settings.nats_url, f"node {settings.name}")
         self._events = EventPublisher(self._bus, source=f"/node/{settings.name}", place=settings.place)
-        self._mirror = Mirror(self._bus, DESIRED, self._on_desired)
+        self._registrations: Mapping[str, bytes] = {}
+        self._sight = RouterSight()
+        self._mirrors = (
+            Mirror(self._bus, REGISTRATIONS, self._on_registrations),
+            Mirror(self._bus, DESIRED, self._on_desired),
+        )
         self._server = GrpcServer(Listen(settings.host, settings.port))
 
     async def start(self) -> None:
@@ -84,7 +94,13 @@ class Node:
             self._session,
             self._on_change,
             drain_grace_s=settings.drain_grace_s,
+            replaced_grace_s=settings.longest_request_s,
             host=host,
+            sight=self._sight,
+            on_replacement=self._on_replacement,
+            elsewhere=lambda deployment, settings_hash: elsewhere(
+                settings.name, deployment, settings_hash, self._registrations
+            ),
         )
         self._calls = Calls(
             place=settings.place,
@@ -99,13 +115,15 @@ class Node:
             chip=chip,
             replicas=self._replicas.snapshots,
             bus=self._bus,
+            sight=self._sight,
         )
         self._add_services()
         await self._server.start()
         await self._bus.start()
         await self._events.start()
         await self._status.start()
-        await self._mirror.start()
+        for mirror in self._mirrors:
+            await mirror.start()
         self._publish("joined", "started")
 
     async def stop(self) -> None:
@@ -113,7 +131,8 @@ class Node:
         self._status.is_draining = True
         self._status.changed()
         self._publish("draining", "asked to stop")
-        await self._mirror.stop()
+        for mirror in self._mirrors:
+            await mirror.stop()
         await self._replicas.drain(self._settings.drain_grace_s)
         await self._replicas.stop()
         async with asyncio.TaskGroup() as ending:
@@ -129,7 +148,11 @@ class Node:
 
     def _add_services(self) -> None:
         node = NodeServicer(
-            self._replicas, self._status, lambda: self._deployments, drain_grace_s=self._settings.drain_grace_s
+            self._replicas,
+            self._status,
+            lambda: self._deployments,
+            self._sight,
+            drain_grace_s=self._settings.drain_grace_s,
         )
         calls, add = self._calls, self._server.add
         add("enginehouse.v1.NodeService", node_pb2_grpc.add_NodeServiceServicer_to_server, node)
@@ -162,6 +185,23 @@ class Node:
         self._deployments = {one.name.removeprefix("deployments/"): one for one in deployments}
         self._replicas.apply(deployments)
         self._status.changed()
+
+    def _on_registrations(self, entries: Mapping[str, bytes]) -> None:
+        self._registrations = entries
+        self._replicas.others_changed()
+
+    def _on_replacement(self, replacement: Replacement) -> None:
+        event = events_pb2.ReplacementChanged(
+            deployment=replacement.deployment,
+            revision=replacement.revision,
+            node=self._settings.name,
+            place=self._settings.place,
+            reason=replacement.reason,
+            old_replicas=replacement.old,
+            new_replicas=replacement.new,
+        )
+        _log.info("replacement", step=replacement.step, deployment=replacement.deployment, reason=replacement.reason)
+        self._events.publish("replacement", replacement.deployment, replacement.step, event)
 
     def _on_change(self, replica: node_pb2.Replica, transition: Transition) -> None:
         self._status.changed()

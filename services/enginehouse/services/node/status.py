@@ -10,6 +10,7 @@ import structlog
 from enginehouse.contract import DependencyError
 from enginehouse.services.background import Background
 from enginehouse.services.bus import REGISTRATION_TTL_S, REGISTRATIONS, BucketStore, Bus
+from enginehouse.services.node.sight import RouterSight
 from enginehouse.v1 import common_pb2, node_pb2
 
 _log = structlog.get_logger(__name__)
@@ -27,6 +28,7 @@ class NodeStatus:
         chip: what the node runs on.
         replicas: every replica as it is now.
         bus: where the registry is.
+        sight: told which routers watch.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class NodeStatus:
         chip: common_pb2.Chip,
         replicas: Callable[[], list[node_pb2.Replica]],
         bus: Bus,
+        sight: RouterSight,
     ) -> None:
         self.incarnation = str(uuid.uuid4())
         self.is_draining = False
@@ -46,6 +49,7 @@ class NodeStatus:
         self._address = address
         self._chip = chip
         self._replicas = replicas
+        self._sight = sight
         self._bus = bus
         self._store = BucketStore(bus, REGISTRATIONS)
         self._changed = asyncio.Event()
@@ -86,15 +90,20 @@ class NodeStatus:
         message.registered_at.GetCurrentTime()
         return message
 
-    async def watch(self) -> AsyncIterator[node_pb2.Registration]:
-        """The registration now, and at every change, until the node ends."""
+    async def watch(self, router: str = "") -> AsyncIterator[node_pb2.Registration]:
+        """The registration now, and at every change, until the node ends.
+
+        Args:
+            router: id of the router that watches. Empty: it is none.
+        """
         changed = asyncio.Event()
         self._watchers.add(changed)
         try:
-            while not self._is_over:
-                changed.clear()
-                yield self.registration()
-                await changed.wait()
+            with self._sight.watching(router):
+                while not self._is_over:
+                    changed.clear()
+                    yield self.registration()
+                    await changed.wait()
         finally:
             self._watchers.discard(changed)
 

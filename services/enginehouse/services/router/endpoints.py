@@ -48,8 +48,8 @@ class EndpointDiscovery:
     ) -> None:
         self._on_published = on_published
         self._on_envoy = on_envoy
-        self._awaits_envoy = awaits_envoy
         self._sets: dict[str, frozenset[str]] = {CLUSTER_ENGINES: frozenset(), CLUSTER_ADAPTERS: frozenset()}
+        self._awaited = set(self._sets) if awaits_envoy else set()
         self._changed: set[asyncio.Event] = set()
         self._streams: dict[int, dict[str, _Subscription]] = {}
         self._ids = itertools.count()
@@ -62,19 +62,22 @@ class EndpointDiscovery:
             for event in self._changed:
                 event.set()
 
-    def is_published(self, address: str) -> bool:
-        """Whether every Envoy that follows this router knows the engine. True when none does: they follow another."""
-        return not self._awaits_envoy and all(
+    def is_published(self, cluster: str, address: str) -> bool:
+        """Whether every Envoy that follows this router's cluster knows an address of it.
+
+        True when none does: they follow another router.
+        """
+        return cluster not in self._awaited and all(
             subscription.acknowledged is not None and address in subscription.acknowledged
             for subscriptions in self._streams.values()
-            for cluster, subscription in subscriptions.items()
-            if cluster == CLUSTER_ENGINES
+            for name, subscription in subscriptions.items()
+            if name == cluster
         )
 
     def stop_waiting(self) -> None:
         """No Envoy may ever come: then requests arrive by another way."""
-        if self._awaits_envoy:
-            self._awaits_envoy = False
+        if self._awaited:
+            self._awaited.clear()
             self._on_published()
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -138,7 +141,7 @@ class EndpointDiscovery:
             _log.error("envoy refused endpoints", error=query.error_detail.message)
             return
         subscription.acknowledged = addresses
-        self._awaits_envoy = self._awaits_envoy and cluster != CLUSTER_ENGINES
+        self._awaited.discard(cluster)
         self._on_published()
 
 

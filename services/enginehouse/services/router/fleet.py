@@ -8,9 +8,10 @@ from functools import lru_cache
 from enginehouse.router import IDLE, Capabilities, Chip, Jurisdictions, Load, Place, Price, Replica, View, by_deployment
 from enginehouse.router.record import chip_from_message
 from enginehouse.router.snapshot import capabilities_from_message
-from enginehouse.services.replica_ids import replica_id_of
+from enginehouse.services.replica_ids import is_in_place, replica_id_of
 from enginehouse.services.router.desired import Desired
 from enginehouse.services.router.resources import price_from_message
+from enginehouse.services.router.terms import Terms, TermsBook, placement_on
 from enginehouse.v1 import admin_pb2, common_pb2, node_pb2
 
 IN_FLIGHT_MAX_DEFAULT = 64
@@ -71,6 +72,7 @@ class Fleet:
     Attributes:
         loads: by replica id: what the nodes last reported, with the rates at which replicas last worked while requests
             waited; it changes in place.
+        terms: on which replicas are offered.
     """
 
     def __init__(self, jurisdictions: Jurisdictions, here: Iterable[str], on_change: Callable[[], None]) -> None:
@@ -82,11 +84,17 @@ class Fleet:
         self._seen: dict[str, node_pb2.Replica] = {}
         self._places: dict[str, Place | None] = {}
         self._last: _Last | None = None
-        self._published: Callable[[str], bool] = lambda _: True
+        self.terms = TermsBook()
+        self._desired: Desired | None = None
+        self._knows_engine: Callable[[str], bool] = lambda _: True
+        self._knows_node: Callable[[str], bool] = lambda _: True
 
-    def require_published(self, published: Callable[[str], bool]) -> None:
-        """Lets only those addresses be used that `published` says Envoy knows."""
-        self._published = published
+    def require_published(
+        self, knows_engine: Callable[[str], bool], knows_node: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        """Lets only those addresses be used, of engines and of nodes, that Envoy knows."""
+        self._knows_engine = knows_engine
+        self._knows_node = knows_node
 
     def registered(self, registrations: Iterable[node_pb2.Registration]) -> None:
         """Takes in what the registry holds. Absence says nothing: an expired entry is not a dead node."""
@@ -139,11 +147,27 @@ class Fleet:
             if replica.address
         }
 
+    def declared(self, desired: Desired) -> None:
+        """Takes in what is desired from now on."""
+        if self._desired is not desired:
+            self._desired = desired
+            self.terms.take(desired.deployments)
+
+    def usable(self) -> dict[str, frozenset[str]]:
+        """The replicas of each node that requests may go to now, as far as node and replica are concerned, by id."""
+        return {
+            name: frozenset(
+                replica.id for replica in known.registration.replicas if not self._unavailable(known, replica)
+            )
+            for name, known in self._nodes.items()
+        }
+
     def view(self, desired: Desired) -> View:
         """The picture at this moment: the very same one when nothing that it is made of has changed.
 
         Nodes of which nothing has changed keep the replicas that they had.
         """
+        self.declared(desired)
         pictures = tuple(self._picture(name, known, desired) for name, known in sorted(self._nodes.items()))
         if self._last is None or self._last.desired is not desired or self._last.pictures != pictures:
             version = hashlib.blake2b(digest_size=8)
@@ -214,24 +238,27 @@ class Fleet:
         return is_faster
 
     def _picture(self, name: str, known: KnownNode, desired: Desired) -> _Picture:
-        messages = (*known.registration.replicas, *self._awaited(known, desired))
+        offers = [
+            (message, terms)
+            for message in (*known.registration.replicas, *self._awaited(known, desired))
+            if (terms := self._terms_of(message, name, desired)) is not None
+        ]
         made_from = (
             desired.version,
             known.words,
             *(
-                (self._unavailable(known, message), _measured(_declared_price(desired, message, name), known, message))
-                for message in messages
+                (self._unavailable(known, message), _measured(terms.placement, known, message))
+                for message, terms in offers
             ),
         )
         if known.picture is None or known.picture.made_from != made_from:
-            replicas = []
-            for message in messages:
-                deployment = desired.deployments.get(message.deployment)
-                placement = _placement(deployment, name)
-                if deployment is not None and placement is not None:
-                    replicas.append(self._replica(known, message, deployment, placement))
-            known.picture = _Picture(made_from, tuple(replicas), _digest(replicas))
+            replicas = tuple(self._replica(known, message, terms) for message, terms in offers)
+            known.picture = _Picture(made_from, replicas, _digest(replicas))
         return known.picture
+
+    def _terms_of(self, message: node_pb2.Replica, node: str, desired: Desired) -> Terms | None:
+        deployment = desired.deployments.get(message.deployment)
+        return self.terms.terms(deployment, message, node) if deployment is not None else None
 
     def _awaited(self, known: KnownNode, desired: Desired) -> Iterator[node_pb2.Replica]:
         """Replicas that are placed on the node and of which it does not speak yet, as it was only just started.
@@ -239,16 +266,15 @@ class Fleet:
         Without them a request that only they may serve would be told "never" when it is "not now".
         """
         node = known.registration.node
-        spoken_of = {replica.id for replica in known.registration.replicas}
         for deployment_id, deployment in desired.deployments.items():
-            placement, like = _placement(deployment, node), self._seen.get(deployment_id)
+            placement, like = placement_on(deployment, node), self._seen.get(deployment_id)
             if placement is None or like is None:
                 continue
+            here = [replica.id for replica in known.registration.replicas if replica.deployment == deployment_id]
             for number in range(max(1, placement.replicas)):
-                replica_id = replica_id_of(deployment_id, node, number)
-                if replica_id not in spoken_of:
+                if not any(is_in_place(replica_id, deployment_id, node, number) for replica_id in here):
                     yield node_pb2.Replica(
-                        id=replica_id,
+                        id=replica_id_of(deployment_id, node, number, deployment.revision),
                         deployment=deployment_id,
                         state=node_pb2.REPLICA_STATE_PENDING,
                         engine=like.engine,
@@ -256,14 +282,8 @@ class Fleet:
                         capabilities=like.capabilities,
                     )
 
-    def _replica(
-        self,
-        known: KnownNode,
-        message: node_pb2.Replica,
-        deployment: admin_pb2.Deployment,
-        placement: admin_pb2.Placement,
-    ) -> Replica:
-        registration = known.registration
+    def _replica(self, known: KnownNode, message: node_pb2.Replica, terms: Terms) -> Replica:
+        registration, deployment, placement = known.registration, terms.deployment, terms.placement
         return Replica(
             id=message.id,
             deployment=message.deployment,
@@ -281,11 +301,11 @@ class Fleet:
             tenants=frozenset(deployment.tenants),
             forced_lane=deployment.lane,
             in_flight_max=placement.in_flight_max or IN_FLIGHT_MAX_DEFAULT,
-            parallel=max(1, deployment.settings.parallel),
+            parallel=max(1, terms.parallel),
             unavailable=(
                 f"is quarantined: {deployment.quarantine}"
                 if deployment.quarantine
-                else self._unavailable(known, message)
+                else terms.unavailable or self._unavailable(known, message)
             ),
         )
 
@@ -306,15 +326,9 @@ class Fleet:
             return f"is {state}"
         if message.address in known.suspects:
             return known.suspects[message.address]
-        if not self._published(message.address):
+        if not (self._knows_engine(message.address) and self._knows_node(known.registration.address)):
             return "is not known to Envoy yet"
         return ""
-
-
-def _placement(deployment: admin_pb2.Deployment | None, node: str) -> admin_pb2.Placement | None:
-    if deployment is None:
-        return None
-    return next((placement for placement in deployment.placements if placement.node == node), None)
 
 
 def _is_newer(one: node_pb2.Registration, other: node_pb2.Registration) -> bool:
@@ -360,18 +374,14 @@ def _canonical(value: object) -> object:
     return value
 
 
-def _declared_price(desired: Desired, message: node_pb2.Replica, node: str) -> common_pb2.Price | None:
-    placement = _placement(desired.deployments.get(message.deployment), node)
-    return placement.price if placement is not None and placement.HasField("price") else None
-
-
 def _price(placement: admin_pb2.Placement, measured: Load) -> Price | None:
     return price_from_message(placement.price, measured) if placement.HasField("price") else None
 
 
-def _measured(price: common_pb2.Price | None, known: KnownNode, message: node_pb2.Replica) -> Load | None:
+def _measured(placement: admin_pb2.Placement, known: KnownNode, message: node_pb2.Replica) -> Load | None:
     """The rates that the replica's price follows; None when it follows none."""
-    if price is None or not price.hour_nanousd or (price.input_tokens_per_second and price.output_tokens_per_second):
+    price = placement.price
+    if not price.hour_nanousd or (price.input_tokens_per_second and price.output_tokens_per_second):
         return None
     return known.rates.get(message.id)
 

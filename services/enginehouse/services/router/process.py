@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -87,8 +88,11 @@ class Router:
         self._dirty = asyncio.Event()
         self._fleet = Fleet(settings.jurisdictions, settings.places, self._dirty.set)
         self._endpoints = EndpointDiscovery(self._dirty.set, self._follow_envoy, awaits_envoy=settings.is_alone)
-        self._fleet.require_published(self._endpoints.is_published)
-        self._nodes = NodeWatcher(self._fleet)
+        self._fleet.require_published(
+            partial(self._endpoints.is_published, CLUSTER_ENGINES),
+            partial(self._endpoints.is_published, CLUSTER_ADAPTERS),
+        )
+        self._nodes = NodeWatcher(self._fleet, settings.id)
         self._channel = channel(settings.control)
         self._allowances = SharedAllowances(
             ledger_pb2_grpc.LedgerServiceStub(self._channel),
@@ -137,6 +141,7 @@ class Router:
 
     async def start(self) -> None:
         """Serves as soon as there is a view: NATS's, or the last one on disk."""
+        self._fleet.terms.restore(read_snapshot(self._snapshot_file("terms")))
         self._on_desired(read_snapshot(self._snapshot_file("desired")), is_new=False)
         self._on_registrations(read_snapshot(self._snapshot_file("registrations")), is_new=False)
         self._renew_view()
@@ -204,8 +209,10 @@ class Router:
         self._desired = read_desired(entries, self._settings.jurisdictions)
         self._recorder.rules(self._desired.version, entries)
         self._has_desired = self._has_desired or bool(entries)
+        self._fleet.declared(self._desired)
         if is_new:
             write_snapshot(self._snapshot_file("desired"), entries)
+            write_snapshot(self._snapshot_file("terms"), self._fleet.terms.entries())
         self._dirty.set()
 
     def _on_registrations(self, entries: Mapping[str, bytes], *, is_new: bool = True) -> None:
@@ -222,6 +229,7 @@ class Router:
             self._endpoints.set_endpoints(CLUSTER_ENGINES, self._fleet.engine_addresses)
             self._endpoints.set_endpoints(CLUSTER_ADAPTERS, self._fleet.node_addresses.values())
             self._renew_view()
+            self._nodes.confirm(self._fleet.usable())
             self._fleet.forget(_placed(self._desired.deployments.values()))
             self._counter.keep(frozenset(self._fleet.node_addresses.values()))
 

@@ -62,6 +62,7 @@ def _is_plain(request: inference_pb2.GenerateRequest) -> bool:
     choice = request.tool_choice.mode
     return (
         not request.lora
+        and not request.HasField("prompt_tokens")
         and not request.HasField("response_format")
         and not request.HasField("reasoning")
         and choice in (inference_pb2.ToolChoice.MODE_UNSPECIFIED, inference_pb2.ToolChoice.MODE_AUTO)

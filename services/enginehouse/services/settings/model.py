@@ -138,9 +138,10 @@ class Container(Section):
 
 
 class Engine(Section):
-    """How the engine is started. What an engine does not know it refuses, by name."""
+    """How the engine is started, and what it is asked in. What an engine does not know it refuses, by name."""
 
     kind: str
+    api: Literal["openai", "native", "grpc"] = "openai"
     model: str = ""
     context_tokens_max: int = Field(default=2048, ge=16)
     output_tokens_max: int = Field(default=512, ge=1)

@@ -92,7 +92,13 @@ def engine_settings(engine: model.Engine) -> admin_pb2.EngineSettings:
         else admin_pb2.Container(image=container.image, runtime=container.runtime, arguments=container.arguments),
         model_revision=engine.model_revision,
         model_sha256=engine.model_sha256,
+        api=engine_api(engine.api),
     )
+
+
+def engine_api(name: str) -> admin_pb2.EngineApi.ValueType:
+    """What an engine is asked in; OpenAI's, which every engine has, is the contract's default."""
+    return admin_pb2.EngineApi.Value("ENGINE_API_UNSPECIFIED" if name == "openai" else f"ENGINE_API_{name.upper()}")
 
 
 def _placement(placement: model.Placement) -> admin_pb2.Placement:

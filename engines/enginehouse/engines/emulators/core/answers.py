@@ -6,7 +6,7 @@ import logging
 import socket
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from enginehouse.engines.emulators.core.engine import Admitted, EmulatedEngine
 from enginehouse.engines.emulators.core.errors import (
+    BrokenBy,
     ConnectionCut,
     GenerationBroken,
     Overloaded,
@@ -258,17 +259,25 @@ class StreamSender:
 
 
 async def send_whole(
-    engine: EmulatedEngine, work: Work, shape: Callable[[Admitted], web.Response]
+    engine: EmulatedEngine,
+    work: Work,
+    shape: Callable[[Admitted], web.Response],
+    forgiven: Collection[BrokenBy] = (),
 ) -> web.StreamResponse:
-    """Generates, and answers in one piece.
+    """Generates, and answers in one piece. What breaks for a cause that is `forgiven` is answered as far as it came.
 
     Raises:
         Overloaded, Unavailable, GenerationBroken, ConnectionCut: as `EmulatedEngine.admitted`.
     """
     async with engine.admitted(work, _nothing) as admitted:
         is_garbage = False
-        async for step in admitted.steps():
-            is_garbage |= step.is_garbage
+        try:
+            async for step in admitted.steps():
+                is_garbage |= step.is_garbage
+        except GenerationBroken as error:
+            if error.cause not in forgiven:
+                raise
+            engine.counts.failed[error.cause.value] += 1
         if is_garbage:
             return web.Response(body=_GARBAGE, headers={"Content-Type": "application/json"})
         return shape(admitted)

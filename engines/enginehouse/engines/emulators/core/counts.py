@@ -35,3 +35,4 @@ class Counts:
     prompt_length: Histogram = field(default_factory=lambda: Histogram(LENGTH_BOUNDS))
     output_length: Histogram = field(default_factory=lambda: Histogram(LENGTH_BOUNDS))
     output_limit: Histogram = field(default_factory=lambda: Histogram(LENGTH_BOUNDS))
+    step_tokens: Histogram = field(default_factory=lambda: Histogram(LENGTH_BOUNDS))

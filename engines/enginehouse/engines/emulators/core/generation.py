@@ -146,10 +146,12 @@ class Generation:
         clock = asyncio.get_running_loop().time
         await batch.prefill(self.work.prompt_tokens, self._pause)
         counts.prompt_tokens += self.work.prompt_tokens
+        counts.step_tokens.observe(self.work.prompt_tokens)
         previous_s = clock()
         for position in range(max(len(plan.tokens) for plan in self.work.plans)):
             await self._pause(self._step_s(batch))
             counts.decode_steps += 1
+            counts.step_tokens.observe(sum(position < len(plan.tokens) for plan in self.work.plans))
             for choice, plan in enumerate(self.work.plans):
                 if position >= len(plan.tokens):
                     continue

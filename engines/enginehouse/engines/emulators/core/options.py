@@ -29,6 +29,7 @@ class EmulatorOptions:
         drain_s: how long requests may go on after SIGTERM, where the engine has such a setting.
         api_key: which the engine asks for, on the routes that it guards.
         forces_usage: usage in every stream, asked for or not, where the engine has such a setting.
+        sleep_mode: it can be put to sleep, where the engine has such a setting.
         controls: offer /emulator/... ; for tests.
     """
 
@@ -45,6 +46,7 @@ class EmulatorOptions:
     drain_s: float | None = None
     api_key: str | None = None
     forces_usage: bool = False
+    sleep_mode: bool = False
     controls: bool = False
     faults: tuple[Fault, ...] = ()
 

@@ -29,6 +29,7 @@ class FinishKind(StrEnum):
     LENGTH = "length"
     EOS = "eos"
     STOP_SEQUENCE = "stop_sequence"
+    ABORT = "abort"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,10 @@ class Plan:
     def raw_text(self) -> str:
         """The text with the stop sequence, without special tokens."""
         return "".join(token.raw for token in self.tokens if not token.is_special)
+
+    def cut(self, generated: int) -> "Plan":
+        """The plan as far as it came; one that did not come to its end was aborted."""
+        return self if generated >= len(self.tokens) else Plan(self.tokens[:generated], Finish(FinishKind.ABORT))
 
 
 def token_id(text: str) -> int:

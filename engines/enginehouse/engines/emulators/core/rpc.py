@@ -1,6 +1,6 @@
 """gRPC services on the protos of `smg-grpc-proto`, which is looked for only when one is asked for."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2
 
 from enginehouse.contract import DependencyError
 from enginehouse.engines.emulators.core.engine import EmulatedEngine, Phase
-from enginehouse.engines.emulators.core.errors import ConnectionCut, GenerationBroken, Overloaded, Unavailable
+from enginehouse.engines.emulators.core.errors import BrokenBy, ConnectionCut, GenerationBroken, Overloaded, Unavailable
 
 # Messages and modules of a package that may not be installed, so nothing is known of their types.
 Proto = Any
@@ -60,11 +60,19 @@ def add_service(
 
 
 @asynccontextmanager
-async def statuses(context: Context, codes: Mapping[type[Exception], grpc.StatusCode]) -> AsyncIterator[None]:
-    """Ends the call with a status when the engine refuses or breaks. `codes` is what the engine says for each."""
+async def statuses(
+    context: Context, codes: Mapping[type[Exception], grpc.StatusCode], forgiven: Collection[BrokenBy] = ()
+) -> AsyncIterator[None]:
+    """Ends the call with a status when the engine refuses or breaks. `codes` is what the engine says for each.
+
+    Raises:
+        GenerationBroken: for a cause that is `forgiven`.
+    """
     try:
         yield
     except (Overloaded, Unavailable, GenerationBroken) as error:
+        if isinstance(error, GenerationBroken) and error.cause in forgiven:
+            raise
         await context.abort(codes.get(type(error), grpc.StatusCode.INTERNAL), _detail(error))
     except ConnectionCut:
         await context.abort(grpc.StatusCode.UNAVAILABLE, "Connection reset by peer")

@@ -16,7 +16,11 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[tuple[int, str]]:
         """Number and text of each token."""
-        tokens = [(token_id(token), token) for token in tokens_of(text)]
+        return self.number(tokens_of(text))
+
+    def number(self, texts: list[str]) -> list[tuple[int, str]]:
+        """The same for texts that are tokens already."""
+        tokens = [(token_id(token), token) for token in texts]
         for number, token in tokens:
             self._texts[number] = token
             self._texts.move_to_end(number)

@@ -12,6 +12,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel, ConfigDict
 
+from enginehouse.engines.echo._tokens import tokens_of
+from enginehouse.engines.emulators.core import chatml
 from enginehouse.engines.emulators.core.answers import HttpError, StreamSender, json_response, send_whole
 from enginehouse.engines.emulators.core.auth import guard
 from enginehouse.engines.emulators.core.bodies import (
@@ -41,6 +43,7 @@ class TokenizeBody(BaseModel):
     model_config = _LENIENT
     content: str = ""
     with_pieces: bool = False
+    parse_special: bool = True
 
 
 class DetokenizeBody(BaseModel):
@@ -179,7 +182,8 @@ class LlamaCppEmulation(Emulation):
 
     async def _tokenize(self, request: web.Request) -> web.Response:
         body = await self._read(request, TokenizeBody)
-        tokens = self._vocabulary.encode(body.content)
+        texts = chatml.marked_tokens(body.content) if body.parse_special else tokens_of(body.content)
+        tokens = self._vocabulary.number(texts)
         if body.with_pieces:
             return json_response({"tokens": [{"id": number, "piece": text} for number, text in tokens]})
         return json_response({"tokens": [number for number, _ in tokens]})
@@ -190,8 +194,7 @@ class LlamaCppEmulation(Emulation):
 
     async def _apply_template(self, request: web.Request) -> web.Response:
         body = await self._read(request, TemplateBody)
-        turns = [f"<|im_start|>{message.role}\n{message.text}<|im_end|>\n" for message in body.messages]
-        return json_response({"prompt": "".join(turns) + "<|im_start|>assistant\n"})
+        return json_response({"prompt": chatml.templated(body.messages)})
 
     async def _read(self, request: web.Request, kind: type[Body]) -> Body:
         try:

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterable
 from http import HTTPStatus
 
-from aiohttp import web
+from aiohttp import HttpVersion10, hdrs, web
 
-from enginehouse.engines.emulators.core.answers import HttpError, StreamSender, json_response, send_whole
+from enginehouse.engines.emulators.core.answers import StreamSender, json_response, send_whole
 from enginehouse.engines.emulators.core.bodies import (
     Body,
     BodyError,
@@ -22,7 +22,7 @@ from enginehouse.engines.emulators.core.bodies import (
 from enginehouse.engines.emulators.core.emulation import Emulation, get
 from enginehouse.engines.emulators.core.generation import Work
 from enginehouse.engines.emulators.core.options import Defaults, EmulatorOptions, Shutdown, Startup
-from enginehouse.engines.emulators.mlx import shapes, words
+from enginehouse.engines.emulators.mlx import checks, shapes, words
 
 _DEFAULT_MODEL = "default_model"
 _OUTPUT_DEFAULT = 512  # --max-tokens
@@ -33,7 +33,7 @@ class MlxEmulation(Emulation):
 
     kind = "mlx"
     version = "0.32.2"
-    server_name = "BaseHTTP/0.6 Python/3.11"
+    server_name = "BaseHTTP/0.6 Python/3.11.7"
     defaults = Defaults(context_tokens_max=8192, places=32, queue_max=65536)
     startup = Startup(listens_while_loading=True, loads_on_request=True, takes_while_loading=True)
 
@@ -46,6 +46,12 @@ class MlxEmulation(Emulation):
     def shutdown(self) -> Shutdown:
         """At once."""
         return Shutdown(drain_s=0.0)
+
+    def app(self) -> web.Application:
+        """Its HTTP server."""
+        app = super().app()
+        app.on_response_prepare.append(_as_http_server)
+        return app
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Generation, models, health."""
@@ -66,20 +72,15 @@ class MlxEmulation(Emulation):
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await self._read(request, ChatBody)
-        return await self._answer(
-            request, body, ("chatcmpl", "chat.completion"), body.said, body.prompt_tokens, bool(body.logprobs)
-        )
+        logprobs = shapes.Logprobs(bool(body.logprobs), body.top_logprobs or 0)
+        names = ("chatcmpl", "chat.completion")
+        return await self._answer(request, body, names, body.said, body.prompt_tokens, logprobs)
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
         body = await self._read(request, CompletionBody)
-        return await self._answer(
-            request,
-            body,
-            ("cmpl", "text_completion"),
-            body.prompts[0],
-            body.prompt_lengths[0],
-            body.logprobs is not None,
-        )
+        logprobs = shapes.Logprobs(bool(body.logprobs))
+        names = ("cmpl", "text_completion")
+        return await self._answer(request, body, names, body.prompts[0], body.prompt_lengths[0], logprobs)
 
     async def _answer(
         self,
@@ -88,10 +89,9 @@ class MlxEmulation(Emulation):
         names: tuple[str, str],
         echoed: str,
         prompt_tokens: int,
-        has_logprobs: bool,
+        logprobs: shapes.Logprobs,
     ) -> web.StreamResponse:
         """One choice, whatever `n` says. `names`: the prefix of the id, and the object of a whole answer."""
-        self._check(body)
         prefix, kind = names
         left = self.context_tokens_max - prompt_tokens
         if left < 1:
@@ -104,25 +104,30 @@ class MlxEmulation(Emulation):
             stream = shapes.MlxStream(head, part, body, prompt_tokens)
             return await StreamSender(request, stream).send(self.engine, work)
         return await send_whole(
-            self.engine, work, lambda admitted: json_response(shapes.whole(head, kind, has_logprobs, admitted))
+            self.engine, work, lambda admitted: shapes.sized(shapes.whole(head, kind, logprobs, admitted))
         )
 
     async def _read(self, request: web.Request, kind: type[Body]) -> Body:
+        """Refuses what it refuses. Another model would be fetched; where no hub is reached that is a 404."""
+        raw = await request.read()
+        refusal = checks.refusal(words.parsed(raw))
+        if refusal is not None:
+            raise words.worded(refusal)
         try:
-            return parse_body(await request.read(), kind)
+            body = parse_body(raw, kind)
         except BodyError as error:
             raise words.not_valid(error) from None
+        if isinstance(body, GenerationBody) and body.model not in (None, _DEFAULT_MODEL, *self.options.models):
+            raise words.worded(words.NO_HUB, HTTPStatus.NOT_FOUND)
+        return body
 
-    def _check(self, body: GenerationBody) -> None:
-        """Refuses what it refuses. Another model would be downloaded; where no hub is reached that is a 404."""
-        if body.tokens_max is not None and body.tokens_max < 1:
-            raise words.worded("max_tokens must be at least 1")
-        if body.temperature is not None and body.temperature < 0:
-            raise words.worded("temperature must be at least 0")
-        if body.top_p is not None and not 0 <= body.top_p <= 1:
-            raise words.worded("top_p must be at most 1" if body.top_p > 1 else "top_p must be at least 0")
-        if body.model not in (None, _DEFAULT_MODEL, *self.options.models):
-            raise self._no_hub(body.model)
 
-    def _no_hub(self, model: str | None) -> HttpError:
-        return words.worded(f"{model} is not a local folder and cannot be downloaded", HTTPStatus.NOT_FOUND)
+async def _as_http_server(request: web.Request, response: web.StreamResponse) -> None:
+    """Makes the answer one of `http.server`: HTTP/1.0, CORS everywhere, a length for whole generations alone."""
+    request._version = HttpVersion10  # noqa: SLF001 (aiohttp has no other way to answer so)
+    response.force_close()
+    response.headers.update(shapes.CORS_HEADERS)
+    response.headers.popall(hdrs.CONNECTION, None)
+    response.headers[hdrs.CONTENT_TYPE] = response.content_type  # never with a charset
+    if not isinstance(response, shapes.SizedResponse):
+        response.headers.popall(hdrs.CONTENT_LENGTH, None)

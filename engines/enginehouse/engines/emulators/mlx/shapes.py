@@ -5,20 +5,30 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from enginehouse.engines.emulators.core.answers import DONE, EngineTrouble, Json, StreamShape, event
+from aiohttp import web
+
+from enginehouse.engines.emulators.core.answers import DONE, EngineTrouble, Json, StreamShape, dump, event
 from enginehouse.engines.emulators.core.bodies import GenerationBody
 from enginehouse.engines.emulators.core.engine import Admitted
 from enginehouse.engines.emulators.core.generation import Step
 from enginehouse.engines.emulators.core.plan import Finish, FinishKind, Token
 
 _FINGERPRINT = "0.32.2-0.32.0-emulated"
-_HEADERS = {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache",
+_STREAM_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "*",
     "Access-Control-Allow-Headers": "*",
 }
+
+
+class SizedResponse(web.Response):
+    """An answer that says how long it is. Others end with their connection."""
+
+
+def sized(data: Json) -> SizedResponse:
+    """A whole generation as an answer."""
+    return SizedResponse(body=dump(data), headers={"Content-Type": "application/json"})
 
 
 @dataclass(frozen=True)
@@ -57,16 +67,29 @@ def finish_reason(finish: Finish) -> str:
     return "length" if finish.kind is FinishKind.LENGTH else "stop"
 
 
-def _logprobs(tokens: Iterable[Token]) -> Json:
-    return {"logprobs": {"content": [{"id": token.id, "logprob": token.logprob} for token in tokens]}}
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """Whether numbers were asked for, and how many alternatives; there is one, the token itself."""
+
+    are_wanted: bool
+    alternatives: int = 0
+
+    def of(self, tokens: Iterable[Token]) -> Json | None:
+        """As a choice has them."""
+        if self.alternatives > 0:
+            named: list[Json] = [{"id": token.id, "token": token.raw, "logprob": token.logprob} for token in tokens]
+            return {"content": [{**one, "top_logprobs": [one]} for one in named]}
+        if self.are_wanted:
+            return {"content": [{"id": token.id, "logprob": token.logprob} for token in tokens]}
+        return None
 
 
-def whole(head: Head, kind: str, has_logprobs: bool, admitted: Admitted) -> Json:
-    """A whole answer, of a chat or a completion."""
+def whole(head: Head, kind: str, logprobs: Logprobs, admitted: Admitted) -> Json:
+    """A whole answer, of a chat or a completion. A stream has no logprobs."""
     plan = admitted.generation.work.plans[0]
     choice: Json = {"index": 0, "finish_reason": finish_reason(plan.finish)}
-    if has_logprobs:
-        choice |= _logprobs(plan.tokens)
+    if (found := logprobs.of(plan.tokens)) is not None:
+        choice["logprobs"] = found
     is_chat = kind == "chat.completion"
     choice |= {"message": {"role": "assistant", "content": plan.text or None}} if is_chat else {"text": plan.text}
     return {**head.of(kind), "choices": [choice], "usage": usage(admitted)}
@@ -75,7 +98,7 @@ def whole(head: Head, kind: str, has_logprobs: bool, admitted: Admitted) -> Json
 class MlxStream(StreamShape):
     """A stream. It is delimited by the end of the connection, so one that breaks ends cleanly, without [DONE]."""
 
-    headers = _HEADERS
+    headers = _STREAM_HEADERS
     is_close_delimited = True
 
     def __init__(self, head: Head, kind: str, body: GenerationBody, prompt_tokens: int) -> None:

@@ -152,7 +152,9 @@ class SglangEmulation(Emulation):
         if body.stream:
             stream = shapes.ChatStream(head, body, body.prompt_tokens, self.options.forces_usage)
             return await StreamSender(request, stream).send(self.engine, work)
-        return await send_whole(self.engine, work, lambda admitted: json_response(shapes.whole_chat(head, admitted)))
+        return await send_whole(
+            self.engine, work, lambda admitted: json_response(shapes.whole_chat(head, body, admitted))
+        )
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
         body = await self._read(request, CompletionBody)

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from enginehouse.engines.emulators.core.answers import DONE, EngineTrouble, Json, Opens, StreamShape, event
-from enginehouse.engines.emulators.core.bodies import GenerationBody
+from enginehouse.engines.emulators.core.bodies import ChatBody, GenerationBody
 from enginehouse.engines.emulators.core.engine import Admitted
 from enginehouse.engines.emulators.core.errors import BrokenBy, GenerationBroken
 from enginehouse.engines.emulators.core.generation import Step
+from enginehouse.engines.emulators.core.logprobs import asked_logprobs
 from enginehouse.engines.emulators.core.plan import EOS_ID, Finish, FinishKind, Plan
 from enginehouse.engines.emulators.sglang.words import SglangWords
 
@@ -56,14 +57,14 @@ def native_finish(plan: Plan) -> Json:
     return {"type": "stop", "matched": matched_stop(plan.finish)}
 
 
-def whole_chat(head: Head, admitted: Admitted) -> Json:
+def whole_chat(head: Head, body: ChatBody, admitted: Admitted) -> Json:
     """ChatCompletionResponse."""
     work = admitted.generation.work
     choices = [
         {
             "index": index,
             "message": {"role": "assistant", "content": plan.text, "reasoning_content": None},
-            "logprobs": None,
+            "logprobs": asked_logprobs(body, plan.tokens),
             "finish_reason": finish_reason(plan.finish),
             "matched_stop": matched_stop(plan.finish),
         }
@@ -141,6 +142,7 @@ class ChatStream(OpenAiStream):
 
     def __init__(self, head: Head, body: GenerationBody, prompt_tokens: int, forces_usage: bool) -> None:
         super().__init__(head, body, prompt_tokens, forces_usage)
+        self._body = body
         self._begun: set[int] = set()
 
     def step(self, step: Step, admitted: Admitted) -> Iterable[bytes]:
@@ -149,7 +151,8 @@ class ChatStream(OpenAiStream):
             self._begun.add(step.choice)
             yield self._chunk(step.choice, role="assistant", content="")
         if step.token.text:
-            yield self._chunk(step.choice, content=step.token.text, so_far=self._usage_so_far(step, admitted))
+            so_far, logprobs = self._usage_so_far(step, admitted), asked_logprobs(self._body, [step.token])
+            yield self._chunk(step.choice, content=step.token.text, so_far=so_far, logprobs=logprobs)
 
     def closing(self, admitted: Admitted) -> Iterable[bytes]:
         """The finish reasons, usage for those who asked, and [DONE]."""
@@ -172,11 +175,12 @@ class ChatStream(OpenAiStream):
         finish: str | None = None,
         matched: int | str | None = None,
         so_far: Json | None = None,
+        logprobs: Json | None = None,
     ) -> bytes:
         choice = {
             "index": index,
             "delta": {"reasoning_content": None, "role": role, "content": content},
-            "logprobs": None,
+            "logprobs": logprobs,
             "finish_reason": finish,
             "matched_stop": matched,
         }

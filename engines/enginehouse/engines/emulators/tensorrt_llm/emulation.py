@@ -107,7 +107,7 @@ class TensorRtLlmEmulation(Emulation):
             stream = shapes.TensorRtLlmStream(head, kinds[1], body, work.prompt_tokens)
             return await StreamSender(request, stream).send(self.engine, work)
         return await send_whole(
-            self.engine, work, lambda admitted: json_response(shapes.whole(head, kinds[0], admitted))
+            self.engine, work, lambda admitted: json_response(shapes.whole(head, kinds[0], body, admitted))
         )
 
     async def _read(self, request: web.Request, kind: type[Body]) -> Body:

@@ -106,7 +106,11 @@ class TensorRtLlmGrpcFace(GrpcFace):
     def _logprobs(self, request: Proto, tokens: tuple[Token, ...]) -> list[Proto]:
         if not request.output_config.HasField("logprobs"):
             return []
-        return [self._pb.TokenLogprob(token_id=token.id, logprob=token.logprob) for token in tokens]
+        made = [self._pb.TokenLogprob(token_id=token.id, logprob=token.logprob) for token in tokens]
+        if request.output_config.logprobs:  # the only alternative is the token itself
+            for one in made:
+                one.top_logprobs.add(token_id=one.token_id, logprob=one.logprob)
+        return made
 
     async def _health_check(self, _request: Proto, _context: Context) -> Proto:
         return self._pb.HealthCheckResponse(status="OK")

@@ -17,15 +17,24 @@ class Iterations:
     def __init__(self, emulation: Emulation) -> None:
         self._emulation = emulation
         self._read = 0
+        self._read_prompt_tokens = 0
 
     def drain(self) -> list[Json]:
         """The iterations since the last call, at most so many; none if there were none."""
         done = self._emulation.engine.counts.decode_steps
         numbers = deque(range(self._read, done), maxlen=_KEPT_MAX)
         self._read = done
-        return [self._stats(number) for number in numbers]
+        prompt_tokens = self._emulation.engine.counts.prompt_tokens
+        read, self._read_prompt_tokens = (
+            self._read_prompt_tokens,
+            prompt_tokens if numbers else self._read_prompt_tokens,
+        )
+        return [
+            self._stats(number, prompt_tokens - read if position == 0 else 0) for position, number in enumerate(numbers)
+        ]
 
-    def _stats(self, number: int) -> Json:
+    def _stats(self, number: int, prompt_tokens: int) -> Json:
+        """`prompt_tokens`: read in this iteration; the first of a page has those of all."""
         engine = self._emulation.engine
         running, waiting = engine.batch.running, engine.batch.waiting
         blocks = engine.batch.places * self._emulation.context_tokens_max // _BLOCK_TOKENS
@@ -56,7 +65,7 @@ class Iterations:
                 "numContextRequests": 0,
                 "numGenRequests": running,
                 "numPausedRequests": 0,
-                "numCtxTokens": 0,
+                "numCtxTokens": prompt_tokens,
                 "microBatchId": 0,
                 "avgNumDecodedTokensPerIter": 1.0 if running else 0.0,
             },

@@ -9,6 +9,7 @@ from enginehouse.engines.emulators.core.answers import DONE, EngineTrouble, Json
 from enginehouse.engines.emulators.core.bodies import GenerationBody
 from enginehouse.engines.emulators.core.engine import Admitted
 from enginehouse.engines.emulators.core.generation import Step
+from enginehouse.engines.emulators.core.logprobs import asked_logprobs
 from enginehouse.engines.emulators.core.plan import Finish, FinishKind
 
 
@@ -45,7 +46,7 @@ def finish_reason(finish: Finish) -> str:
     return "length" if finish.kind is FinishKind.LENGTH else "stop"
 
 
-def whole(head: Head, kind: str, admitted: Admitted) -> Json:
+def whole(head: Head, kind: str, body: GenerationBody, admitted: Admitted) -> Json:
     """ChatCompletionResponse or CompletionResponse."""
     work = admitted.generation.work
     choices: list[Json] = []
@@ -55,7 +56,7 @@ def whole(head: Head, kind: str, admitted: Admitted) -> Json:
             {
                 "index": index,
                 **({"message": message} if kind == "chat.completion" else {"text": plan.text, "token_ids": None}),
-                "logprobs": None,
+                "logprobs": asked_logprobs(body, plan.tokens),
                 "finish_reason": finish_reason(plan.finish),
                 "stop_reason": plan.finish.stop,
                 "disaggregated_params": None,
@@ -88,7 +89,7 @@ class TensorRtLlmStream(StreamShape):
         choice: Json = {
             "index": step.choice,
             **({"delta": {"content": text}} if self._kind == "chat.completion.chunk" else {"text": text}),
-            "logprobs": None,
+            "logprobs": asked_logprobs(self._body, [step.token]),
             "finish_reason": None if step.finish is None else finish_reason(step.finish),
         }
         if step.finish is not None:

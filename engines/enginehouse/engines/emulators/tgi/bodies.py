@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from enginehouse.engines.emulators.core import chatml
 from enginehouse.engines.emulators.core.answers import HttpError
 from enginehouse.engines.emulators.core.bodies import Message
 from enginehouse.engines.emulators.core.structured import json_answer
@@ -150,8 +151,7 @@ class ChatBody(BaseModel):
     @property
     def templated(self) -> str:
         """The conversation as one text, in ChatML."""
-        turns = [f"<|im_start|>{message.role}\n{message.text}<|im_end|>\n" for message in self.messages]
-        return "".join(turns) + "<|im_start|>assistant\n"
+        return chatml.templated(self.messages)
 
     @property
     def echoed(self) -> str:

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from enginehouse.engines.echo._tokens import count_chat_tokens, count_tokens, tokens_of
+from enginehouse.engines.echo._tokens import count_chat_tokens
 from enginehouse.engines.emulators.core.answers import (
     DONE,
     HttpError,
@@ -24,6 +24,7 @@ from enginehouse.engines.emulators.core.answers import (
 )
 from enginehouse.engines.emulators.core.auth import guard
 from enginehouse.engines.emulators.core.bodies import Body, BodyError, parse_body
+from enginehouse.engines.emulators.core.chatml import marked_tokens
 from enginehouse.engines.emulators.core.emulation import Emulation, get, page
 from enginehouse.engines.emulators.core.engine import Admitted, Phase
 from enginehouse.engines.emulators.core.generation import Work
@@ -268,7 +269,7 @@ class TgiEmulation(Emulation):
             HttpError: 422, as TGI's validation.
         """
         bodies.check(parameters, inputs, self._input_tokens_max)
-        counted = count_tokens(inputs) if input_tokens is None else input_tokens
+        counted = len(marked_tokens(inputs)) if input_tokens is None else input_tokens
         length = counted if parameters.truncate is None else min(counted, parameters.truncate)
         limit = bodies.tokens_max(parameters, length, self._input_tokens_max, self.context_tokens_max)
         answer = bodies.constrained_answer(parameters.grammar) or (inputs if echoed is None else echoed)
@@ -276,7 +277,7 @@ class TgiEmulation(Emulation):
         asked = shapes.Asked(
             inputs,
             length,
-            tuple(tokens_of(inputs)) if parameters.decoder_input_details else (),
+            tuple(marked_tokens(inputs)) if parameters.decoder_input_details else (),
             parameters.details or parameters.decoder_input_details,
             parameters.seed if parameters.seed is not None or not parameters.samples else _SEED,
             parameters.top_n_tokens or 0,
@@ -315,7 +316,7 @@ def _message(error: HttpError) -> object:
 def _simple_tokens(text: str) -> list[Json]:
     tokens: list[Json] = []
     start = 0
-    for token in tokens_of(text):
+    for token in marked_tokens(text):
         tokens.append({"id": token_id(token), "text": token, "start": start, "stop": start + len(token)})
         start += len(token)
     return tokens

@@ -1,7 +1,10 @@
-"""vLLM's gRPC server: `vllm serve --grpc`, package vllm.grpc.engine (smg-grpc-servicer 0.14, smg-grpc-proto 0.4)."""
+"""vLLM's gRPC server: `vllm serve --grpc`, package vllm.grpc.engine (smg-grpc-servicer 0.14, smg-grpc-proto 0.4).
 
-import time
-from collections.abc import AsyncIterator
+Ran against the real one: it serves gRPC alone, without a page of metrics; what is aborted ends without an error status,
+by its finish reason alone; zeros in `top_p`, `repetition_penalty` and `n` are the defaults.
+"""
+
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -9,7 +12,7 @@ import grpc
 
 from enginehouse.engines.emulators.core import byte_tokenizer
 from enginehouse.engines.emulators.core.emulation import GrpcFace
-from enginehouse.engines.emulators.core.errors import BrokenBy, Overloaded, Unavailable
+from enginehouse.engines.emulators.core.errors import BrokenBy, GenerationBroken, Overloaded, Unavailable
 from enginehouse.engines.emulators.core.generation import Step, Work
 from enginehouse.engines.emulators.core.plan import EOS_ID, Finish, FinishKind, Token, plan_echo, plan_ids
 from enginehouse.engines.emulators.core.rpc import Context, Health, Proto, add_service, load_protos, nothing, statuses
@@ -19,7 +22,13 @@ if TYPE_CHECKING:
 
 _SERVICE = "vllm.grpc.engine.VllmEngine"
 _CODES = {Unavailable: grpc.StatusCode.UNAVAILABLE, Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED}
-_REASONS = {FinishKind.LENGTH: "length", FinishKind.EOS: "stop", FinishKind.STOP_SEQUENCE: "stop"}
+_REASONS = {
+    FinishKind.LENGTH: "length",
+    FinishKind.EOS: "stop",
+    FinishKind.STOP_SEQUENCE: "stop",
+    FinishKind.ABORT: "abort",
+}
+_GREEDY_BELOW = 1e-5
 
 
 class VllmGrpcFace(GrpcFace):
@@ -28,7 +37,6 @@ class VllmGrpcFace(GrpcFace):
     def __init__(self, emulation: "VllmEmulation") -> None:
         self._emulation = emulation
         self._engine = emulation.engine
-        self._started_s = time.time()
         self._pb: Proto = load_protos("vllm_engine_pb2")
         self._common: Proto = load_protos("common_pb2")
         self._archive = byte_tokenizer.archive(emulation.context_tokens_max)
@@ -49,18 +57,38 @@ class VllmGrpcFace(GrpcFace):
 
     async def _generate(self, request: Proto, context: Context) -> AsyncIterator[Proto]:
         work = await self._work(request, context)
-        async with statuses(context, _CODES), self._engine.admitted(work, nothing) as admitted:
-            async for step in admitted.steps():
-                if step.is_garbage:
-                    yield self._pb.GenerateResponse()
-                    continue
-                if request.stream:
-                    yield self._chunk(request, step, work.prompt_tokens)
-                if request.stream and step.finish is not None:
-                    yield self._complete(request, step.choice, (step.token,), step.finish, work.prompt_tokens)
+        generated = [0] * len(work.plans)
+        try:
+            async with (
+                statuses(context, _CODES, forgiven=(BrokenBy.ABORT,)),
+                self._engine.admitted(work, nothing) as admitted,
+            ):
+                async for step in admitted.steps():
+                    generated[step.choice] += 1
+                    if step.is_garbage:
+                        yield self._pb.GenerateResponse()
+                        continue
+                    if request.stream:
+                        yield self._chunk(request, step, work.prompt_tokens)
+                    if request.stream and step.finish is not None:
+                        yield self._complete(request, step.choice, (step.token,), step.finish, work.prompt_tokens)
+        except GenerationBroken:
+            for message in self._aborted(request, work, generated):
+                yield message
+            return
+        if not request.stream:
+            for index, plan in enumerate(work.plans):
+                yield self._complete(request, index, plan.tokens, plan.finish, work.prompt_tokens)
+
+    def _aborted(self, request: Proto, work: Work, generated: list[int]) -> Iterator[Proto]:
+        """The end of what was aborted: in a stream an empty chunk and an empty end of each choice that was at work."""
+        for index, plan in enumerate(plan.cut(count) for plan, count in zip(work.plans, generated, strict=True)):
             if not request.stream:
-                for index, plan in enumerate(work.plans):
-                    yield self._complete(request, index, plan.tokens, plan.finish, work.prompt_tokens)
+                yield self._complete(request, index, plan.tokens, plan.finish, work.prompt_tokens)
+            elif plan.finish.kind is FinishKind.ABORT:
+                empty = self._pb.GenerateStreamChunk(prompt_tokens=work.prompt_tokens, index=index)
+                yield self._pb.GenerateResponse(chunk=empty)
+                yield self._complete(request, index, (), plan.finish, work.prompt_tokens)
 
     async def _work(self, request: Proto, context: Context) -> Work:
         """What is asked for; what vLLM refuses is INVALID_ARGUMENT."""
@@ -116,7 +144,8 @@ class VllmGrpcFace(GrpcFace):
     def _logprobs(self, request: Proto, tokens: tuple[Token, ...]) -> Proto:
         if not request.sampling_params.HasField("logprobs"):
             return None
-        tops = [self._pb.TopLogProbs(values=[token.logprob], token_ids=[token.id]) for token in tokens]
+        wanted = tokens if request.sampling_params.logprobs > 0 else ()
+        tops = [self._pb.TopLogProbs(values=[token.logprob], token_ids=[token.id]) for token in wanted]
         return self._pb.OutputLogProbs(
             token_logprobs=[token.logprob for token in tokens],
             token_ids=[token.id for token in tokens],
@@ -124,7 +153,7 @@ class VllmGrpcFace(GrpcFace):
         )
 
     async def _embed(self, _request: Proto, context: Context) -> Proto:
-        message = "This model does not support the embed task"
+        message = "This model does not support pooling"
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
 
     async def _health_check(self, _request: Proto, _context: Context) -> Proto:
@@ -152,12 +181,12 @@ class VllmGrpcFace(GrpcFace):
 
     async def _server_info(self, _request: Proto, _context: Context) -> Proto:
         return self._pb.GetServerInfoResponse(
-            active_requests=len(self._engine.at_work),
-            last_receive_timestamp=time.time(),
-            uptime_seconds=time.time() - self._started_s,
-            server_type="vllm-grpc",
             data_parallel_size=1,
+            kv_cache_dtype="auto",
+            block_size=128,
+            model_dtype="torch.bfloat16",
             max_num_seqs=self._engine.batch.places,
+            constrained_decoding_start="first_token",
         )
 
     async def _loads(self, _request: Proto, _context: Context) -> Proto:
@@ -171,6 +200,7 @@ class VllmGrpcFace(GrpcFace):
             max_total_num_tokens=capacity,
             token_usage=min(1.0, self._engine.tokens_in_use / capacity),
             max_running_requests=batch.places,
+            gen_throughput=batch.running / batch.step_s() if batch.running and batch.step_s() else 0.0,
         )
         now = datetime.now(UTC).isoformat()
         return self._pb.GetLoadsResponse(timestamp=now, version=self._emulation.version, dp_rank_count=1, loads=[load])
@@ -183,13 +213,20 @@ class VllmGrpcFace(GrpcFace):
 def _refusal(params: Proto, source: str | None, prompt_tokens: int, left: int, asked: int) -> str | None:
     """What vLLM says against a request, if it does."""
     if source is None:
-        return "GenerateRequest requires an input"
+        return "The decoder prompt cannot be empty"
     if left < 1:
-        return f"The decoder prompt (length {prompt_tokens}) is longer than the maximum model length."
-    if asked < 1:
-        return f"max_tokens must be at least 1, got {asked}."
-    if params.top_p and not 0 < params.top_p <= 1:
-        return f"top_p must be in (0, 1], got {params.top_p}."
-    if params.HasField("temperature") and params.temperature < 0:
-        return f"temperature must be non-negative, got {params.temperature}."
+        return (
+            f"The decoder prompt (length {prompt_tokens}) is longer than the maximum model length of "
+            f"{prompt_tokens + left}. Make sure that `max_model_len` is no smaller than the number of text tokens."
+        )
+    temperature = params.temperature if params.HasField("temperature") else 1.0
+    for name, value, is_good, rule in (
+        ("max_tokens", asked, asked >= 1, "be at least 1"),
+        ("top_p", params.top_p, 0 <= params.top_p <= 1, "be in (0, 1]"),
+        ("temperature", temperature, temperature >= 0, "be non-negative"),
+    ):
+        if not is_good:
+            return f"{name} must {rule}, got {value}. (parameter={name}, value={value})"
+    if params.n > 1 and temperature < _GREEDY_BELOW:
+        return f"n must be 1 when using greedy sampling, got {params.n}."
     return None

@@ -13,11 +13,18 @@ from typing import ClassVar
 from enginehouse.engines.emulators.core.answers import DONE, EngineTrouble, Json, StreamShape, event
 from enginehouse.engines.emulators.core.bodies import ChatBody, GenerationBody
 from enginehouse.engines.emulators.core.engine import Admitted
+from enginehouse.engines.emulators.core.errors import BrokenBy, GenerationBroken
 from enginehouse.engines.emulators.core.generation import Step
-from enginehouse.engines.emulators.core.plan import Finish, FinishKind, Plan, Token
+from enginehouse.engines.emulators.core.logprobs import chat_logprobs
+from enginehouse.engines.emulators.core.plan import EOS_ID, Finish, FinishKind, Plan, Token
 from enginehouse.engines.emulators.vllm.words import VllmWords
 
-_REASONS = {FinishKind.LENGTH: "length", FinishKind.EOS: "stop", FinishKind.STOP_SEQUENCE: "stop"}
+_REASONS = {
+    FinishKind.LENGTH: "length",
+    FinishKind.EOS: "stop",
+    FinishKind.STOP_SEQUENCE: "stop",
+    FinishKind.ABORT: "abort",
+}
 
 
 @dataclass(frozen=True)
@@ -57,26 +64,40 @@ def whole_usage(prompt_tokens: int, completion_tokens: int) -> Json:
     }
 
 
+def model_card(name: str, root: str, max_model_len: int) -> Json:
+    """ModelCard, as /v1/models lists it. It is made anew for every request."""
+    created = int(time.time())
+    permission: Json = {
+        "id": new_id("modelperm"),
+        "object": "model_permission",
+        "created": created,
+        "allow_create_engine": False,
+        "allow_sampling": True,
+        "allow_logprobs": True,
+        "allow_search_indices": False,
+        "allow_view": True,
+        "allow_fine_tuning": False,
+        "organization": "*",
+        "group": None,
+        "is_blocking": False,
+    }
+    card: Json = {"id": name, "object": "model", "created": created, "owned_by": "vllm", "root": root, "parent": None}
+    return {**card, "max_model_len": max_model_len, "permission": [permission]}
+
+
+def plans_of(admitted: Admitted) -> list[Plan]:
+    """The choices as far as they came."""
+    generation = admitted.generation
+    return [plan.cut(count) for plan, count in zip(generation.work.plans, generation.generated, strict=True)]
+
+
 def finish_reason(finish: Finish) -> str:
     """OpenAI's word for it."""
     return _REASONS[finish.kind]
 
 
-def chat_logprobs(tokens: Iterable[Token], alternatives: int) -> Json:
-    """ChatCompletionLogProbs; there is one alternative at most, the token itself."""
-    return {
-        "content": [
-            {**_chat_logprob(token), "top_logprobs": [_chat_logprob(token)] if alternatives else []} for token in tokens
-        ]
-    }
-
-
-def _chat_logprob(token: Token) -> Json:
-    return {"token": token.raw, "logprob": token.logprob, "bytes": list(token.raw.encode())}
-
-
-def completion_logprobs(tokens: Iterable[Token], alternatives: int, offset: int) -> Json:
-    """CompletionLogProbs, from a text offset on."""
+def completion_logprobs(tokens: Iterable[Token], offset: int) -> Json:
+    """CompletionLogProbs, from a text offset on. Of alternatives there is the token itself, asked for or not."""
     listed = list(tokens)
     offsets: list[int] = []
     for token in listed:
@@ -86,7 +107,7 @@ def completion_logprobs(tokens: Iterable[Token], alternatives: int, offset: int)
         "text_offset": offsets,
         "token_logprobs": [token.logprob for token in listed],
         "tokens": [token.raw for token in listed],
-        "top_logprobs": [{token.raw: token.logprob} if alternatives else None for token in listed],
+        "top_logprobs": [{token.raw: token.logprob} for token in listed],
     }
 
 
@@ -111,7 +132,7 @@ def whole_chat(head: Head, body: ChatBody, admitted: Admitted) -> Json:
             "token_ids": None,
             "routed_experts": None,
         }
-        for index, plan in enumerate(work.plans)
+        for index, plan in enumerate(plans_of(admitted))
     ]
     return {
         **head.of("chat.completion"),
@@ -128,13 +149,14 @@ def whole_chat(head: Head, body: ChatBody, admitted: Admitted) -> Json:
     }
 
 
-def whole_completion(head: Head, plans: Iterable[tuple[str, Plan]], logprobs: int | None, admitted: Admitted) -> Json:
-    """CompletionResponse. Each plan comes with the prompt that is echoed before it, or with ""."""
+def whole_completion(head: Head, echoes: Iterable[str], logprobs: int | None, admitted: Admitted) -> Json:
+    """CompletionResponse. `echoes`: for each choice the prompt that is echoed before it, or ""."""
+    plans = zip(echoes, plans_of(admitted), strict=True)
     choices = [
         {
             "index": index,
             "text": echoed + plan.text,
-            "logprobs": None if logprobs is None else completion_logprobs(plan.tokens, logprobs, len(echoed)),
+            "logprobs": None if logprobs is None else completion_logprobs(plan.tokens, len(echoed)),
             "finish_reason": finish_reason(plan.finish),
             "stop_reason": plan.finish.stop,
             "token_ids": None,
@@ -163,7 +185,9 @@ class VllmStream(StreamShape):
     part: ClassVar[str]
     usage_details: ClassVar[Json] = {}
 
-    def __init__(self, head: Head, body: GenerationBody, prompt_tokens: int, forces_usage: bool) -> None:
+    def __init__(self, head: Head, body: GenerationBody, prompt_tokens: int, forces_usage: bool, choices: int) -> None:
+        self._said = [0] * choices
+        self._unfinished = set(range(choices))
         self._head = head
         self._prompt_tokens = prompt_tokens
         self._has_usage = body.wants_usage or forces_usage
@@ -171,29 +195,47 @@ class VllmStream(StreamShape):
 
     def step(self, step: Step, admitted: Admitted) -> Iterable[bytes]:
         """One token, with the finish reason in the last one's own chunk."""
+        self._said[step.choice] += 1
+        if step.finish is not None:
+            self._unfinished.discard(step.choice)
         chunk: Json = {**self._head.of(self.part), "choices": [self._choice(step)]}
         if self._has_usage_in_every_chunk:
-            so_far = usage(self._prompt_tokens, admitted.generation.generated[step.choice])
+            so_far = usage(self._prompt_tokens, self._said[step.choice])
             chunk["usage"] = {**so_far, **self.usage_details}
         if step.finish is not None and not self._has_usage:
             chunk["system_fingerprint"] = self._head.fingerprint
         yield event(chunk)
 
-    def closing(self, admitted: Admitted) -> Iterable[bytes]:
+    def closing(self, admitted: Admitted | None = None) -> Iterable[bytes]:
         """Usage for those who asked, and [DONE]."""
         if self._has_usage:
-            totals = usage(self._prompt_tokens, admitted.generation.generated_tokens)
+            totals = usage(self._prompt_tokens, sum(self._said))
             last = {"choices": [], "usage": totals, "system_fingerprint": self._head.fingerprint}
             yield event({**self._head.of(self.part), **last})
         yield DONE
 
     def broken(self, error: EngineTrouble) -> Iterable[bytes]:
-        """The error as an event, and [DONE]."""
+        """The error as an event, and [DONE]. What was aborted ends like any other, but for its finish reason."""
+        if isinstance(error, GenerationBroken) and error.cause is BrokenBy.ABORT:
+            return self._aborted()
         payload = VllmWords().trouble(error).payload
         return (event(payload), DONE)
 
+    def _aborted(self) -> Iterable[bytes]:
+        for choice in sorted(self._unfinished):
+            chunk: Json = {**self._head.of(self.part), "choices": [self._choice(_aborted(choice))]}
+            if self._has_usage_in_every_chunk:
+                chunk["usage"] = {**usage(self._prompt_tokens, self._said[choice]), **self.usage_details}
+            yield event(chunk)
+        yield from self.closing()
+
     @abstractmethod
     def _choice(self, step: Step) -> Json: ...
+
+
+def _aborted(choice: int) -> Step:
+    """The end of a choice that was aborted."""
+    return Step(choice, Token(EOS_ID, "", ""), Finish(FinishKind.ABORT))
 
 
 class ChatStream(VllmStream):
@@ -203,7 +245,7 @@ class ChatStream(VllmStream):
     usage_details: ClassVar[Json] = {"completion_tokens_details": None}
 
     def __init__(self, head: Head, body: ChatBody, prompt_tokens: int, forces_usage: bool) -> None:
-        super().__init__(head, body, prompt_tokens, forces_usage)
+        super().__init__(head, body, prompt_tokens, forces_usage, body.choices)
         self._body = body
 
     def opening(self) -> Iterable[bytes]:
@@ -242,7 +284,7 @@ class CompletionStream(VllmStream):
         echoed: list[str],
         logprobs: int | None,
     ) -> None:
-        super().__init__(head, body, prompt_tokens, forces_usage)
+        super().__init__(head, body, prompt_tokens, forces_usage, len(echoed))
         self._unsaid = list(echoed)
         self._offsets = [len(text) for text in echoed]
         self._logprobs = logprobs
@@ -252,7 +294,7 @@ class CompletionStream(VllmStream):
         self._unsaid[step.choice] = ""
         logprobs = None
         if self._logprobs is not None:
-            logprobs = completion_logprobs([step.token], self._logprobs, self._offsets[step.choice])
+            logprobs = completion_logprobs([step.token], self._offsets[step.choice])
             self._offsets[step.choice] += len(step.token.raw)
         finish = step.finish
         return {

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
 
 import aiohttp
 
 from enginehouse.adapters._json import loads
-from enginehouse.adapters.openai.failures import error_from_answer
-from enginehouse.adapters.openai.write import EngineCall
+from enginehouse.adapters.http.failures import error_from_answer
 from enginehouse.adapters.usage import JSON_BYTES_MAX
-from enginehouse.contract import EngineError, Reason
+from enginehouse.contract import EngineError, Reason, RequestError
 
 ERROR_STATUS_MIN = 400
 _ERROR_BYTES_MAX = 64 * 1024
@@ -29,6 +30,20 @@ def open_session() -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCall:
+    """What is posted to an engine.
+
+    Args:
+        named: what the client named and the engine may not have, for example a LoRA adapter. It is the client's fault
+            then, and no engine's, that it is not found.
+    """
+
+    path: str
+    body: bytes
+    named: str = ""
 
 
 class EngineConnection:
@@ -68,13 +83,16 @@ class EngineConnection:
                 self._base_url + call.path, data=call.body, headers=everything, timeout=self._timeout
             )
 
-    async def accept(self, response: aiohttp.ClientResponse) -> None:
-        """Raises for an answer with an error status.
+    async def accept(self, response: aiohttp.ClientResponse, call: EngineCall) -> None:
+        """Raises for an answer to `call` with an error status.
 
         Raises:
             EngineError: what the engine answered.
-            RequestError: CONTEXT_TOO_LONG.
+            RequestError: CONTEXT_TOO_LONG, or MODEL_NOT_FOUND for what the client named.
         """
+        if response.status == HTTPStatus.NOT_FOUND and call.named:
+            message = f"the engine {self.engine} has no {call.named}; name one that the deployment loads"
+            raise RequestError(message, Reason.MODEL_NOT_FOUND, metadata={"engine": self.engine})
         if response.status >= ERROR_STATUS_MIN:
             payload = loads(await self.read_all(response, _ERROR_BYTES_MAX))
             raise error_from_answer(self.engine, response.status, payload)
@@ -110,7 +128,7 @@ class EngineConnection:
         """
         response = await self.open(call, headers)
         try:
-            await self.accept(response)
+            await self.accept(response, call)
             return await self.read_all(response)
         finally:
             response.close()

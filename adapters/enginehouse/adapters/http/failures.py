@@ -1,4 +1,4 @@
-"""What an engine's errors mean, in every form that engines with OpenAI's API give them.
+"""What an engine's errors mean, in every form that engines give them over HTTP.
 
 Their messages are not passed on: engines quote the prompt in them (llama.cpp does in a parse error: ran).
 """
@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from enginehouse.contract import EngineError, EnginehouseError, Reason, RequestError
 
 _CONTEXT = re.compile(
-    r"context (size|length|window)|maximum (context|model) length|exceed_context|too long", re.IGNORECASE
+    r"context[ _](size|length|window)|maximum (context|model) length|exceed_context|too long|max_seq_len"
+    r"|`inputs` (tokens|must have less)",  # TGI
+    re.IGNORECASE,
 )
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _CLIENT_ERROR_STATUS_MIN = 400
@@ -19,22 +21,38 @@ _REASONS = {
     403: Reason.ENGINE_FAILED,
     404: Reason.ENGINE_FAILED,  # a model or route that the deployment promised
     408: Reason.ENGINE_TIMEOUT,
+    424: Reason.ENGINE_FAILED,  # TGI: it broke down while it generated
     429: Reason.ENGINE_OVERLOADED,
     501: Reason.ENGINE_REFUSED,  # llama.cpp: started without embeddings, or without reranking
     503: Reason.ENGINE_OVERLOADED,
     504: Reason.ENGINE_TIMEOUT,
     529: Reason.ENGINE_OVERLOADED,
 }
+# TGI's words for it, which alone tell within a stream (router/src/server.rs and infer/mod.rs, 3.3).
+_TGI_STATUSES = {
+    "generation": 424,
+    "healthcheck": 503,
+    "incomplete_generation": 500,
+    "incomplete_generation_stream": 500,
+    "overloaded": 429,
+    "template_error": 422,
+    "tool_error": 422,
+    "validation": 422,
+}
 
 
 def find_error(frame: Mapping[str, object]) -> object | None:
     """The error in a frame of a 200 stream, if it is one.
 
-    Forms: ``{"error": {...}}`` (vLLM, SGLang, llama.cpp), ``{"error": "text"}`` (MLX, TGI), and the flat
-    ``{"object": "error", ...}`` (TensorRT-LLM, older vLLM).
+    Forms: ``{"error": {...}}`` (vLLM, SGLang, llama.cpp, TGI's chats), ``{"error": "text"}`` (MLX),
+    ``{"error": "text", "error_type": "word"}`` (TGI), and the flat ``{"object": "error", ...}`` (TensorRT-LLM, SGLang's
+    answers with an error status, older vLLM).
     """
-    if frame.get("error"):
-        return frame["error"]
+    error, kind = frame.get("error"), frame.get("error_type")
+    if error and isinstance(kind, str):
+        return {"message": error, "type": kind, "code": _TGI_STATUSES.get(kind)}
+    if error:
+        return error
     return frame if frame.get("object") == "error" else None
 
 
@@ -59,11 +77,11 @@ def error_from_payload(engine: str, status: int, payload: object) -> Enginehouse
         payload: the value of its `error` member, or all it said.
     """
     members = payload if isinstance(payload, dict) else {}
-    code = members.get("code")
+    code = members.get("code") or members.get("http_status_code")  # the latter is TGI's
     if status < _CLIENT_ERROR_STATUS_MIN:
         status = code if isinstance(code, int) and code >= _CLIENT_ERROR_STATUS_MIN else _SERVER_ERROR_STATUS_MIN
     if status < _SERVER_ERROR_STATUS_MIN and _CONTEXT.search(
-        f"{members.get('type')} {members.get('message', payload)}"
+        f"{members.get('type')} {code} {members.get('message', payload)}"
     ):
         return _context_error(engine, members)
     reason = _REASONS.get(status)
