@@ -11,7 +11,7 @@ from enginehouse.router.limits import IN_FLIGHT
 from enginehouse.services.control.accounts import AccountKey, LockedAccounts
 from enginehouse.services.control.allowances import Now
 from enginehouse.services.control.charges import Charge, ChargeSource, charge_locked, charge_logged
-from enginehouse.services.control.database import Database, Transaction
+from enginehouse.services.control.database import UNLOADED, Database, Transaction
 from enginehouse.services.control.schema import AccessLogRow, ChargeRow, LoggedChargeRow, RouterRow, ShareRow
 from enginehouse.services.control.settings import ControlSettings
 
@@ -139,7 +139,7 @@ async def _forget_settled(transaction: Transaction) -> None:
     is_charged = exists().where(
         ChargeRow.request_id == LoggedChargeRow.request_id, ChargeRow.limit_id == LoggedChargeRow.limit_id
     )
-    await transaction.session.execute(delete(LoggedChargeRow).where(is_charged))
+    await transaction.session.execute(delete(LoggedChargeRow).where(is_charged), execution_options=UNLOADED)
 
 
 async def _charge_orphans(transaction: Transaction, now: Now) -> int:
