@@ -1,15 +1,18 @@
 """What a decision costs, and what a view weighs: `make bench`.
 
-Not a test: times depend on the machine. What should hold on any is the last column, growth: the time per replica as a
-multiple of what it is in the row above. Above 1, deciding grows faster than the fleet.
+Not a test: times depend on the machine. `growth` is the time per replica as a multiple of what it is in the row above,
+`work growth` the same of the lines of code that run. Where only the first is above 1, the fleet has outgrown a cache.
 """
 
 import gc
 import statistics
+import sys
 import time
 import tracemalloc
 from dataclasses import dataclass, replace
 from itertools import count
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -36,6 +39,9 @@ from enginehouse.router import (
 )
 from enginehouse.router.limits import REQUESTS, TOKENS, USD, Limit
 from enginehouse.v1 import common_pb2, ledger_pb2
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 SIZES = (10, 100, 1_000, 10_000)
 GOALS_US = {10: 50.0, 1_000: 2_000.0}
@@ -67,11 +73,17 @@ class Row:
     best_us: float
     median_us: float
     first_us: float
+    lines: int
 
     @property
     def each_us(self) -> float:
         """For one replica."""
         return self.best_us / self.replicas
+
+    @property
+    def each_lines(self) -> float:
+        """For one replica."""
+        return self.lines / self.replicas
 
 
 def policies() -> PolicySet:
@@ -176,7 +188,27 @@ def measure(size: int) -> Row:
             one()
             done += 1
         rounds_us.append(elapsed_s / done * 1e6)
-    return Row(size, min(rounds_us), statistics.median(rounds_us), first_us)
+    return Row(size, min(rounds_us), statistics.median(rounds_us), first_us, lines_run(size))
+
+
+def lines_run(size: int) -> int:
+    """How many lines of code a decision runs through, when the view has seen its kind of request before."""
+    of, asked, lines = view(size), requests(), 0
+    now, policy = moment(of), of.policy(PRINCIPAL, MODEL)
+    decide(asked[0], of, policy, now)
+
+    def traced(_frame: FrameType, what: str, _: object) -> "TraceFunction":
+        nonlocal lines
+        lines += what == "line"
+        return traced
+
+    before = sys.gettrace()
+    sys.settrace(traced)
+    try:
+        decide(asked[1], of, policy, now)
+    finally:
+        sys.settrace(before)
+    return lines
 
 
 def view_bytes(size: int) -> int:
@@ -194,11 +226,10 @@ def view_bytes(size: int) -> int:
 def show(rows: list[Row], console: Console) -> None:
     """Prints the table."""
     table = Table(title=f"decide, {RULES} rules, one core", box=None, padding=(0, 2, 0, 0))
-    for heading in ("replicas", "best us", "median us", "first us", "us/replica", "goal us", "growth"):
+    for heading in ("replicas", "best us", "median us", "first us", "us/replica", "goal us", "growth", "work growth"):
         table.add_column(heading, justify="right")
     before: Row | None = None
     for row in rows:
-        growth = row.each_us / before.each_us if before else None
         goal = GOALS_US.get(row.replicas)
         table.add_row(
             f"{row.replicas:,}",
@@ -207,7 +238,8 @@ def show(rows: list[Row], console: Console) -> None:
             f"{row.first_us:,.0f}",
             f"{row.each_us:.2f}",
             "" if goal is None else f"{goal:,.0f} {'met' if row.median_us < goal else 'MISSED'}",
-            "" if growth is None else f"{growth:.2f}",
+            f"{row.each_us / before.each_us:.2f}" if before else "",
+            f"{row.each_lines / before.each_lines:.2f}" if before else "",
         )
         before = row
     console.print(table)

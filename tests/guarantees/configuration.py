@@ -5,7 +5,7 @@ from enum import Enum
 
 TERM_S = 15
 CHECK_TIMEOUT_MS = 5000
-LONGEST_REQUEST_S = 10
+LONGEST_REQUEST_S = 30
 CANARY = "canary"
 _ROUTER = "router-{}"
 

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, StaticPool
 
 from enginehouse.services.control import database
 from enginehouse.services.control.migrations import upgrade
@@ -55,7 +55,7 @@ DISK = Disk()
 @cache
 def engine() -> AsyncEngine:
     """The engine of every simulation in this process."""
-    made = create_async_engine("sqlite+synchronous://", creator=DISK.connect, poolclass=NullPool)
+    made = create_async_engine("sqlite+synchronous://", creator=DISK.connect, poolclass=StaticPool)
     event.listen(made.sync_engine, "connect", database._prepare_sqlite)
     event.listen(made.sync_engine, "begin", database._begin_sqlite)
     return made
@@ -71,6 +71,7 @@ def new_disk(fill: Callable[[sqlite3.Connection], None]) -> KeptConnection:
     connection = sqlite3.connect(":memory:", factory=KeptConnection, check_same_thread=False)
     connection.deserialize(_template())
     connection.isolation_level = None
+    engine().sync_engine.dispose()  # it keeps the connection to the disk before
     fill(connection)
     return connection
 

@@ -90,10 +90,6 @@ class StubRouter:
         self.going = asyncio.Event()
         """Cleared, the router hangs: it takes requests and answers none."""
         self.going.set()
-        self.is_deciding = True
-        """Whether it says that it can decide, when Envoy asks for its health."""
-        self.health_checks = 0
-        self.discoveries_undecided = 0
         self._assignments: dict[str, tuple[Address, ...]] = {}
         self._changed = asyncio.Condition()
         self._version = 0
@@ -149,10 +145,9 @@ class StubRouter:
             self._changed.notify_all()
 
     async def _serve(self, request: web.Request) -> web.Response:
-        self.health_checks += request.path == "/healthz"
         await self.going.wait()
         if request.path == "/healthz":
-            return web.Response(status=200 if self.is_deciding else 503)
+            return web.Response()
         headers = {name.lower(): value for name, value in request.headers.items()}
         asked = Check(request.method, request.raw_path, headers, await request.read())
         if not asked.path.startswith("/check/"):
@@ -200,7 +195,6 @@ class StubRouter:
     async def _stream_endpoints(
         self, queries: AsyncIterator[envoy_discovery_pb2.DiscoveryQuery], context: Context
     ) -> AsyncIterator[envoy_discovery_pb2.DiscoveryAnswer]:
-        self.discoveries_undecided += not self.is_deciding
         first = await anext(queries)
         sent = -1
         while True:

@@ -10,8 +10,8 @@ import pytest_asyncio
 
 from enginehouse.v1 import inference_pb2, inference_pb2_grpc
 from tests.integration.gateway.mesh import Mesh, running_mesh
-from tests.integration.gateway.stub_router import Answer, StubRouter, adapter, denied, direct
-from tests.support.waiting import until, until_async
+from tests.integration.gateway.stub_router import Answer, adapter, denied, direct
+from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -45,11 +45,6 @@ async def pair(mesh: Mesh) -> AsyncIterator[Mesh]:
 async def statuses(mesh: Mesh, count: int) -> list[int]:
     replies = await asyncio.gather(*(mesh.request() for _ in range(count)))
     return [reply.status for reply in replies]
-
-
-async def asked_for_health(router: StubRouter, times: int) -> None:
-    before = router.health_checks
-    await until(lambda: router.health_checks >= before + times, "Envoy asks for the router's health")
 
 
 async def test_entry_reaches_the_router_that_decided_and_no_other(pair: Mesh) -> None:
@@ -137,28 +132,6 @@ async def test_endpoints_outlive_the_router_that_named_them_and_follow_the_one_t
     pair.answer(direct(pair.engines[1].address))
     assert (await pair.request()).status == 200
     await pair.routers[1].assign("engines", *(engine.address for engine in pair.engines))
-
-
-async def test_router_that_cannot_decide_yet_is_not_asked_for_endpoints(pair: Mesh) -> None:
-    restarted, living = pair.routers
-    await restarted.stop()
-    await restarted.assign("engines")  # it has no view yet
-    restarted.is_deciding = False
-    await restarted.start()
-    await asked_for_health(restarted, 4)
-    before = restarted.discoveries_undecided
-    await living.stop()
-    await asked_for_health(restarted, 4)
-
-    await restarted.assign("engines", *(engine.address for engine in pair.engines))
-    asked_undecided = restarted.discoveries_undecided - before
-    restarted.is_deciding = True
-
-    async def is_served() -> bool:
-        return (await pair.request()).status == 200
-
-    await until_async(is_served, "requests are served again")
-    assert asked_undecided == 0
 
 
 async def test_entries_of_a_dead_router_are_in_the_file(pair: Mesh) -> None:

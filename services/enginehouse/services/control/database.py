@@ -1,7 +1,7 @@
 """The database: one engine for SQLite and PostgreSQL, short transactions, foreign errors mapped to ours."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,9 @@ _log = structlog.get_logger(__name__)
 
 WAITING_MAX = 1024
 """Transactions that run or wait. More than a moment's worth of them would only be answered too late."""
+
+UNLOADED: Mapping[str, object] = {"synchronize_session": False}
+"""Execution options of a bulk statement whose rows no session has loaded: nothing has to be told of it."""
 
 _ATTEMPTS = 5
 _LOCK_TIMEOUT_MS = 5_000

@@ -11,7 +11,7 @@ from enginehouse.router.limits import IN_FLIGHT
 from enginehouse.services.control.accounts import AccountKey, LockedAccounts
 from enginehouse.services.control.allowances import Now
 from enginehouse.services.control.charges import Charge, ChargeSource, charge_locked, charge_logged
-from enginehouse.services.control.database import Database, Transaction
+from enginehouse.services.control.database import UNLOADED, Database, Transaction
 from enginehouse.services.control.schema import AccessLogRow, ChargeRow, LoggedChargeRow, RouterRow, ShareRow
 from enginehouse.services.control.settings import ControlSettings
 
@@ -37,7 +37,8 @@ class DoubtResolver:
     A share is in doubt from the end of its term, and its last request must be over the longest request later: at T.
     From then on, when every Envoy's log is complete up to T, what was logged is charged and the rest was not used.
     When a log has a gap, or does not come in time, or no Envoy ever shipped one, the whole rest is charged as
-    `written_off`. Slots in flight are freed at T: they are no use that could be owed.
+    `written_off`. Slots in flight are freed at T: they are no use that could be owed. Of a call that Envoy could not
+    count the log has but a bound; it is charged only when the node's report, which is exact, has had its time.
 
     Time in which control or its database was down is nobody's fault: logs and routers get the same grace after it.
 
@@ -99,9 +100,11 @@ class DoubtResolver:
         )
         # Before the noted charges: a log that is complete has been noted in the same transaction or an earlier one.
         logs = list(await transaction.session.scalars(select(AccessLogRow)))
-        await self._charge_noted(transaction, accounts, shares, now)
+        awaited = await self._charge_noted(transaction, accounts, shares, now)
         resolved = Resolved()
         for share in shares:
+            if share.id in awaited:
+                continue
             if accounts.unit(key.limit) == IN_FLIGHT or share.remaining == 0 or self._is_complete(logs, share):
                 accounts.close(share.id)
                 resolved += Resolved(closed=1)
@@ -128,10 +131,15 @@ class DoubtResolver:
 
     async def _charge_noted(
         self, transaction: Transaction, accounts: LockedAccounts, shares: list[ShareRow], now: Now
-    ) -> None:
+    ) -> set[str]:
+        """Charges what was noted, and returns the shares of which a node may still report better than a bound."""
         ids = [share.id for share in shares]
-        noted = await transaction.session.scalars(select(LoggedChargeRow).where(LoggedChargeRow.share_id.in_(ids)))
-        await charge_locked(transaction, accounts, [_charge(row) for row in noted], ChargeSource.ACCESS_LOG, now)
+        noted = list(
+            await transaction.session.scalars(select(LoggedChargeRow).where(LoggedChargeRow.share_id.in_(ids)))
+        )
+        due = [_charge(row) for row in noted if row.due_ms <= now.steady_ms]
+        await charge_locked(transaction, accounts, due, ChargeSource.ACCESS_LOG, now)
+        return {row.share_id for row in noted if row.due_ms > now.steady_ms}
 
 
 async def _forget_settled(transaction: Transaction) -> None:
@@ -139,7 +147,7 @@ async def _forget_settled(transaction: Transaction) -> None:
     is_charged = exists().where(
         ChargeRow.request_id == LoggedChargeRow.request_id, ChargeRow.limit_id == LoggedChargeRow.limit_id
     )
-    await transaction.session.execute(delete(LoggedChargeRow).where(is_charged))
+    await transaction.session.execute(delete(LoggedChargeRow).where(is_charged), execution_options=UNLOADED)
 
 
 async def _charge_orphans(transaction: Transaction, now: Now) -> int:

@@ -1,10 +1,12 @@
 """What is forgotten, and when."""
 
+from functools import partial
+
 from sqlalchemy import delete, exists, or_, update
 
 from enginehouse.services.control.access_logs import COMPLETE_MS
 from enginehouse.services.control.allowances import Now
-from enginehouse.services.control.database import Transaction
+from enginehouse.services.control.database import UNLOADED, Transaction
 from enginehouse.services.control.schema import (
     AccessLogRow,
     AccountRow,
@@ -23,17 +25,17 @@ async def tidy(transaction: Transaction, settings: ControlSettings, now: Now) ->
     because until then they are what keeps a request from being charged twice.
     """
     history_ms = now.wall_ms - round(settings.history_s * 1000)
-    session = transaction.session
+    forget = partial(transaction.session.execute, execution_options=UNLOADED)
     answered_ms = now.steady_ms - settings.term_ms - settings.doubt_ms
-    await session.execute(delete(AcquisitionRow).where(AcquisitionRow.answer_ms < answered_ms))
-    await session.execute(delete(ReleaseRow).where(ReleaseRow.answer_ms < answered_ms))
+    await forget(delete(AcquisitionRow).where(AcquisitionRow.answer_ms < answered_ms))
+    await forget(delete(ReleaseRow).where(ReleaseRow.answer_ms < answered_ms))
     is_open = exists().where(ShareRow.id == ChargeRow.share_id, ~ShareRow.is_closed)
-    await session.execute(delete(ChargeRow).where(ChargeRow.create_ms < history_ms, ~is_open))
-    await session.execute(delete(ShareRow).where(ShareRow.is_closed, ShareRow.term_end_ms < history_ms))
+    await forget(delete(ChargeRow).where(ChargeRow.create_ms < history_ms, ~is_open))
+    await forget(delete(ShareRow).where(ShareRow.is_closed, ShareRow.term_end_ms < history_ms))
     has_shares = exists().where(
         ShareRow.limit_id == AccountRow.limit_id, ShareRow.window_start_ms == AccountRow.window_start_ms
     )
-    await session.execute(delete(AccountRow).where(AccountRow.window_end_ms < history_ms, ~has_shares))
+    await forget(delete(AccountRow).where(AccountRow.window_end_ms < history_ms, ~has_shares))
     await _forget_silent(transaction, settings, now)
 
 
@@ -42,11 +44,8 @@ async def _forget_silent(transaction: Transaction, settings: ControlSettings, no
     # long as there is a share that it may be about.
     silent = AccessLogRow.heard_ms < now.wall_ms - round(settings.envoy_silence_s * 1000)
     running = ~AccessLogRow.is_over & (AccessLogRow.complete_until_ms < COMPLETE_MS)
-    await transaction.session.execute(
-        update(AccessLogRow).where(silent, running).values(is_over=True, gap_until_ms=now.wall_ms)
-    )
+    execute = partial(transaction.session.execute, execution_options=UNLOADED)
+    await execute(update(AccessLogRow).where(silent, running).values(is_over=True, gap_until_ms=now.wall_ms))
     drift_ms = round(settings.clock_drift_s * 1000)
     is_about_a_share = exists().where(~ShareRow.is_closed, ShareRow.create_ms <= AccessLogRow.gap_until_ms + drift_ms)
-    await transaction.session.execute(
-        delete(AccessLogRow).where(silent, or_(AccessLogRow.gap_until_ms.is_(None), ~is_about_a_share))
-    )
+    await execute(delete(AccessLogRow).where(silent, or_(AccessLogRow.gap_until_ms.is_(None), ~is_about_a_share)))

@@ -33,6 +33,8 @@ class _Subscription:
 class EndpointDiscovery:
     """Sends every Envoy that asks the whole set of a cluster, and again at every change.
 
+    Until `begin` it says nothing: what a router does not know yet must not replace what Envoy knows from another.
+
     Args:
         on_published: called when an Envoy has taken in a set, because then more addresses may be used.
         on_envoy: called with the node id of every Envoy that connects.
@@ -48,19 +50,25 @@ class EndpointDiscovery:
     ) -> None:
         self._on_published = on_published
         self._on_envoy = on_envoy
+        self._has_begun = False
         self._sets: dict[str, frozenset[str]] = {CLUSTER_ENGINES: frozenset(), CLUSTER_ADAPTERS: frozenset()}
         self._awaited = set(self._sets) if awaits_envoy else set()
         self._changed: set[asyncio.Event] = set()
         self._streams: dict[int, dict[str, _Subscription]] = {}
         self._ids = itertools.count()
 
+    def begin(self) -> None:
+        """The sets are those of a router that knows its fleet: Envoys may have them."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._tell()
+
     def set_endpoints(self, cluster: str, addresses: Iterable[str]) -> None:
         """Makes "host:port" addresses the endpoints of a cluster."""
         new = frozenset(addresses)
         if new != self._sets[cluster]:
             self._sets[cluster] = new
-            for event in self._changed:
-                event.set()
+            self._tell()
 
     def is_published(self, cluster: str, address: str) -> bool:
         """Whether every Envoy that follows this router's cluster knows an address of it.
@@ -90,6 +98,10 @@ class EndpointDiscovery:
         )
         return grpc.method_handlers_generic_handler(service, {method: rpc})
 
+    def _tell(self) -> None:
+        for event in self._changed:
+            event.set()
+
     async def _stream(
         self,
         queries: AsyncIterator[discovery.DiscoveryQuery],
@@ -105,7 +117,7 @@ class EndpointDiscovery:
                 changed.clear()
                 for cluster, subscription in list(subscriptions.items()):
                     addresses = self._sets[cluster]
-                    if addresses != subscription.sent:
+                    if self._has_begun and addresses != subscription.sent:
                         nonce = f"{stream}.{next(numbers)}"
                         subscription.sent = subscription.nonces[nonce] = addresses
                         yield _answer(cluster, addresses, nonce)

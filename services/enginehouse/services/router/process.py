@@ -239,6 +239,8 @@ class Router:
         self._allowances.retain({limit.id: limit.uid for limit in self._desired.limits})
         self._keys = self._desired.keys
         self._is_deciding = self._has_desired
+        if self._is_deciding:
+            self._endpoints.begin()
 
     async def _sweep(self) -> None:
         while True:

@@ -12,8 +12,10 @@ from enginehouse.services.router.allowances import Allowances
 from enginehouse.v1 import common_pb2, events_pb2, router_pb2
 
 _log = structlog.get_logger(__name__)
-REPORT_GRACE_MS = 5_000
-"""How long a node may take to report a stream that ended without trailers, and Envoy's log after such a report."""
+REPORT_GRACE_MS = 15_000
+"""How long a node may take to report a stream that ended without trailers; after it, its bound is charged."""
+LOG_GRACE_MS = 5_000
+"""How long Envoy's log may take after such a report."""
 OVER_MAX = 10_000
 
 
@@ -127,7 +129,7 @@ class Settler:
     def sweep(self) -> None:
         """Ends what nobody reported in time, by its upper bound, and tells what no log told in time."""
         now_ms = self._boot_ms()
-        self._tell_overdue(now_ms - REPORT_GRACE_MS)
+        self._tell_overdue(now_ms - LOG_GRACE_MS)
         for admitted in list(self._admitted.values()):
             if admitted.ended_ms is not None and now_ms - admitted.ended_ms >= REPORT_GRACE_MS:
                 record = admitted.record
