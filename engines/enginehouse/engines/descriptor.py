@@ -269,6 +269,10 @@ class EngineDescriptor(ABC):
             features = (*features, common_pb2.FEATURE_LORA)
         return features
 
+    def offered_features(self, spec: EngineSpec) -> tuple[common_pb2.Feature.ValueType, ...]:
+        """The replica's, and those that its settings declare, since only the model's owner knows of them."""
+        return tuple(dict.fromkeys((*self.features(spec), *spec.settings.features)))
+
     def check(self, spec: EngineSpec) -> None:
         """Refuses settings that can never run, before anything is started.
 
@@ -314,7 +318,7 @@ class EngineDescriptor(ABC):
         traits, bounds = self.traits, self.bounds(spec)
         features = [
             feature
-            for feature in self.features(spec)
+            for feature in self.offered_features(spec)
             if feature != common_pb2.FEATURE_MULTIPLE_CHOICES or traits.quirks.usage_covers_choices
         ]
         speaks_openai = self.asked_by(spec) is traits

@@ -88,7 +88,7 @@ class Engine:
             supervisor = ReplicaSupervisor(
                 spec,
                 descriptor,
-                DialectProber(kind, given.api, session, features=descriptor.features(spec)),
+                DialectProber(kind, given.api, session, features=descriptor.offered_features(spec)),
                 log_folder,
                 on_change=on_change or _tell_nobody,
                 config=config,

@@ -176,3 +176,19 @@ def test_an_engine_whose_loads_stand_still_makes_no_progress() -> None:
 def test_a_page_of_another_kind_is_no_load() -> None:
     with pytest.raises(EngineError, match="is it an engine of another kind"):
         meter().read("vllm:num_requests_running 1", monotonic_s=0.0, now=NOW)
+
+
+def test_a_declared_feature_is_offered_beside_those_of_the_kind() -> None:
+    descriptor = REGISTRY.descriptor("external")
+    plain = spec_of("external", external_url="http://127.0.0.1:9")
+    declared = spec_of("external", external_url="http://127.0.0.1:9", features=[common_pb2.FEATURE_VISION])
+    assert common_pb2.FEATURE_VISION not in descriptor.capabilities(plain).features
+    assert set(descriptor.capabilities(declared).features) == {
+        *descriptor.capabilities(plain).features,
+        common_pb2.FEATURE_VISION,
+    }
+
+
+def test_features_are_declared_in_the_settings_by_their_names() -> None:
+    engine = model.Engine(kind="external", url="http://127.0.0.1:9", features=["vision", "tools"])
+    assert list(engine_settings(engine).features) == [common_pb2.FEATURE_VISION, common_pb2.FEATURE_TOOLS]

@@ -11,7 +11,7 @@ from enginehouse.contract import RequestError
 from enginehouse.router.limits import IN_FLIGHT
 from enginehouse.services.control.names import TenantName, checked_id
 from enginehouse.v1 import admin_pb2, ledger_pb2
-from enginehouse.v1.common_pb2 import Lane, Price, Quality
+from enginehouse.v1.common_pb2 import Feature, Lane, Price, Quality
 
 CAP_MAX = 10**18
 """A thousand million USD in nano-USD. Sums of a few such amounts still fit into 64 bits."""
@@ -98,6 +98,8 @@ def _check_settings(settings: admin_pb2.EngineSettings) -> None:
     ):
         _check_not_negative(f"deployment.settings.{field}", number)
     _check_optional("deployment.settings.api", settings.api, admin_pb2.EngineApi.DESCRIPTOR)
+    for feature in settings.features:
+        _check_known("deployment.settings.features", feature, Feature.DESCRIPTOR)
     if not 0 <= settings.memory_fraction <= 1:
         raise RequestError("deployment.settings.memory_fraction must be above 0 and up to 1, or 0 for the default")
     if settings.HasField("container") and not settings.container.image:

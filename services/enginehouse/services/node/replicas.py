@@ -411,7 +411,7 @@ class NodeReplicas:
         return ReplicaSupervisor(
             spec,
             descriptor,
-            DialectProber(spec.engine, spec.settings.api, self._session, features=descriptor.features(spec)),
+            DialectProber(spec.engine, spec.settings.api, self._session, features=descriptor.offered_features(spec)),
             self._folder,
             on_change=self._changed,
             config=self._config,

@@ -137,6 +137,12 @@ class Container(Section):
     arguments: list[str] = Field(default=[])
 
 
+DeclaredFeature = Literal[
+    "tools", "json_schema", "vision", "audio", "logprobs", "reasoning", "seed", "penalties", "presence_penalty"
+]
+"""What a model may be able to do that its kind of engine does not show."""
+
+
 class Engine(Section):
     """How the engine is started, and what it is asked in. What an engine does not know it refuses, by name."""
 
@@ -160,6 +166,7 @@ class Engine(Section):
     container: Container | None = None
     model_revision: str = ""
     model_sha256: str = ""
+    features: list[DeclaredFeature] = Field(default=[])
 
     @model_validator(mode="after")
     def _output_leaves_room_for_a_prompt(self) -> Self:

@@ -93,6 +93,7 @@ def engine_settings(engine: model.Engine) -> admin_pb2.EngineSettings:
         model_revision=engine.model_revision,
         model_sha256=engine.model_sha256,
         api=engine_api(engine.api),
+        features=[common_pb2.Feature.Value(f"FEATURE_{name.upper()}") for name in engine.features],
     )
 
 
