@@ -98,3 +98,26 @@ bench: $(VENV)/.installed ## What a decision costs, and what a router's view wei
 clean: ## Remove what was built and installed
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
 	find protos -name '*_pb2*.py*' -delete -o -name '*.binpb' -delete
+
+ENGINE ?=
+CONFORMANCE := tests/conformance/engines
+CONFORMANCE_PAGE := $(CONFORMANCE)/test_page.py
+# One kind of engine is run with the real one too, where it is installed.
+CONFORMANCE_OF_ENGINE = $(CONFORMANCE)/test_$(subst -,_,$(ENGINE)).py $(if $(wildcard build/engines/$(ENGINE)),-m 'heavy or not heavy')
+CONFORMANCE_OF_ALL = $(CONFORMANCE) --ignore=$(CONFORMANCE_PAGE) -n 2 --dist loadscope
+
+.PHONY: conformance
+conformance: $(VENV)/.installed-dev ## The conformance suite, of one kind of engine with ENGINE=vllm
+	$(BIN)/pytest $(if $(ENGINE),$(CONFORMANCE_OF_ENGINE),$(CONFORMANCE_OF_ALL)) $(ARGS)
+	$(BIN)/python -m tests.conformance.engines.matrix
+	$(BIN)/pytest -q $(CONFORMANCE_PAGE)
+
+.PHONY: conformance-heavy
+conformance-heavy: $(VENV)/.installed-dev ## The same of the real engines that engines-install has installed
+	$(BIN)/pytest $(CONFORMANCE) -m heavy $(ARGS)
+	$(BIN)/python -m tests.conformance.engines.matrix
+	$(BIN)/pytest -q $(CONFORMANCE_PAGE)
+
+.PHONY: engines-install
+engines-install: ## Install a heavy engine below build/engines: ENGINE=vllm or ENGINE=mlx
+	deploy/engines/install $(or $(ENGINE),$(error say which: make engines-install ENGINE=vllm))

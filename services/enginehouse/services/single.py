@@ -10,7 +10,7 @@ async with Engine.launch(kind="llama-cpp", model="builtin:smollm2") as engine:
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path, PurePosixPath
@@ -58,6 +58,7 @@ class Engine:
         log_folder: Path = LOG_FOLDER,
         grace_s: float = 10.0,
         on_change: OnChange | None = None,
+        idle: Callable[[], bool] | None = None,
         config: SupervisionConfig | None = None,
     ) -> AsyncIterator["Engine"]:
         """Starts an engine, waits until it has generated a token, and drains and ends it after the block.
@@ -71,6 +72,8 @@ class Engine:
             log_folder: takes what the engine writes.
             grace_s: that requests in flight get at the end.
             on_change: told of every edge of its states.
+            idle: says whether no request is on its way to it. None: its metrics say so, and one without any gets all
+                of the grace.
             config: how it is supervised. None: as nodes do.
 
         Raises:
@@ -91,6 +94,7 @@ class Engine:
                 DialectProber(kind, given.api, session, features=descriptor.offered_features(spec)),
                 log_folder,
                 on_change=on_change or _tell_nobody,
+                idle=idle,
                 config=config,
                 host=await asyncio.to_thread(EngineHost.detect, log_folder, common_pb2.CHIP_CLASS_UNSPECIFIED),
                 port=port,

