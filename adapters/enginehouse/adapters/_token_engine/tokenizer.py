@@ -105,7 +105,7 @@ def _load(content: bytes, engine: str) -> "Tokenizer":
         from tokenizers import Tokenizer
     except ModuleNotFoundError:
         raise DependencyError(
-            f"the engine {engine} is asked in token ids, which needs tokenizers: pip install 'enginehouse[grpc-engines]'"
+            f"the engine {engine} is asked in tokens, which needs more: pip install 'enginehouse[grpc-engines]'"
         ) from None
     if not content:
         raise EngineError(f"the engine {engine} hands out no tokenizer.json; serve this model with the api openai")
