@@ -70,11 +70,20 @@ format: $(VENV)/.installed-dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Every class has an engine of its own, and waits for it most of its time.
+SIDE_BY_SIDE := tests/conformance
+ONE_BY_ONE := $(addprefix --ignore=,$(SIDE_BY_SIDE))
+
 .PHONY: suite
 suite: $(VENV)/.installed-dev ## The tests, with coverage printed at the end
 	@rm -f .coverage .coverage.*
+ifdef ARGS
 	$(BIN)/coverage run -m pytest $(ARGS)
-	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report | tail -n 1 | sed 's/^/coverage: /'
+else
+	$(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) -n 2 --dist loadscope
+	$(BIN)/coverage run -m pytest $(ONE_BY_ONE)
+endif
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --format=total | sed 's/.*/coverage: & %/'
 
 SEED ?= 0
 STEPS ?= 12

@@ -22,7 +22,6 @@ def workers() -> Iterator[ProcessPoolExecutor]:
     """Processes of their own, one for each core: simulations configure logging, and keep one engine."""
     spawn = multiprocessing.get_context("spawn")
     with pytest.MonkeyPatch.context() as environment:
-        environment.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # being traced would take them three times as long
         environment.setenv("PYTHONHASHSEED", "0")  # a seed is one world only if sets of strings have one order
         with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=spawn) as pool:
             yield pool

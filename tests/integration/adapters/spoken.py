@@ -153,7 +153,6 @@ SPOKEN: Mapping[str, Spoken] = MappingProxyType(
                 }
             ),
             overloaded=Reason.ENGINE_FAILED,
-            names_stop=False,
             cut_usage=UNKNOWN,
             tells_logprobs=False,
         ),
