@@ -235,6 +235,25 @@ class AccessLogSuite:
             await resolve(mesh)
             assert await spent(mesh) == (50, 50, 0, 0)
 
+    async def test_doubt_does_not_end_before_the_nodes_report_has_had_its_time(self, database_url: str) -> None:
+        book = LineBook()
+        async with running(database_url, reader=book.read) as mesh:
+            await mesh.limit("budget", 1000)
+            router = await mesh.router()
+            share = await router.take("budget", 100)
+            await mesh.router()
+            mesh.clock.advance(TERM_S + LONGEST_S)
+            envoy = Envoy(mesh, book)
+            envoy.serve("q1", router, share, output_tokens=None, lane=common_pb2.LANE_ADAPTER)
+            await envoy.ship(complete_s=DRIFT_S)
+            mesh.clock.advance(REPORT_S - 1)
+            await resolve(mesh)
+            assert await spent(mesh) == (0, 100, 0, 0)
+            reported = ledger_pb2.ReportedCharge(router=router.name, fence=router.fence, charge=charge("q1", share, 7))
+            await mesh.ledger.ReportCharges(ledger_pb2.ReportChargesRequest(reporter="r1", charges=[reported]))
+            assert await resolve(mesh) == Resolved(closed=1)
+            assert await spent(mesh) == (7, 0, 0, 0)
+
     async def test_what_was_noted_is_charged_once_the_share_is_past_its_term(self, database_url: str) -> None:
         book = LineBook()
         async with running(database_url, reader=book.read) as mesh:
